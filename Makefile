@@ -1,0 +1,57 @@
+# `make help` lists what there is. Everything sets itself up in .venv first.
+PYTHON ?= python3
+EDITION ?= demo
+CORES ?= 2
+RESULTS ?= results
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SETTINGS := edition=$(EDITION) results=$(RESULTS) $(if $(DATA),data_root="$(DATA)") $(SET)
+export PYTHONPATH :=
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup book test lab lint lock retrain clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
+	@echo "  settings: EDITION=demo|smoke|imagenette|imagenet CORES=2 DATA=<image folder> RESULTS=results"
+
+setup: $(READY) ## make .venv with every dependency, as locked
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python >= 3.11 is needed, $(PYTHON) is older; say make PYTHON=/path/to/python3.11"; exit 1; }
+	@rm -f $(READY)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+book: $(READY) ## train, evaluate and build the book of an edition
+	@$(BIN)/snakemake --unlock --quiet --config $(SETTINGS) >/dev/null 2>&1 || true
+	$(BIN)/snakemake --profile profiles/local --cores $(CORES) --config $(SETTINGS)
+	@echo "The book: $(RESULTS)/$(EDITION)/book/_build/html/index.html"
+
+test: $(READY) ## run the tests
+	$(BIN)/python -m pytest
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+lint: $(READY) ## check style, types, notebooks and configurations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/snakefmt --check --quiet Snakefile
+	$(BIN)/mypy
+
+retrain: $(READY) ## train the demo backbones anew and build the demo book on them
+	$(MAKE) book EDITION=$(EDITION) SET="$(SET) retrain=true"
+
+lock: ## resolve requirements.lock again (needs uv)
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --all-extras --python-version 3.11 --quiet pyproject.toml -o requirements.lock
+
+clean: ## remove the demo's and the smoke edition's results
+	rm -rf $(RESULTS)/demo $(RESULTS)/smoke

@@ -1,0 +1,147 @@
+# The graph: every notebook for every backbone of an edition, then the book.
+#   snakemake --profile profiles/local --cores 2 --config edition=demo [data_root=FOLDER] [results=FOLDER]
+import json
+import os
+import re
+
+from ttame_core.editions import Edition
+
+SETTINGS = {k: config[k] for k in ("data_root",) if k in config}
+EDITION = Edition.read(
+    config.get("edition", "demo"),
+    {**SETTINGS, **({"retrain": True} if config.get("retrain") else {})},
+    results=config.get("results"),
+)
+RESULTS = os.path.relpath(EDITION.results)
+FOLDERS = {EDITION.folder(name).name: name for name in EDITION.backbones}
+RETRAINED = (
+    [f"{RESULTS}/backbones/{name}.safetensors" for name in EDITION.demo_backbones]
+    if EDITION.config.get("retrain")
+    else []
+)
+
+
+def core(*modules):
+    """Sources that a rule's numbers depend on."""
+    return [f"ttame_core/{m}.py" for m in modules]
+
+
+METHOD = core("attention", "backbones", "data", "explainer", "losses", "masking", "training", "zoo")
+COMMON = f"-p edition {EDITION.name} -p results {config.get('results', 'results')}"
+COMMON += "".join(f" -p {k} {v}" for k, v in SETTINGS.items())
+RUN = (
+    "OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} papermill --no-progress-bar --log-level WARNING "
+    "--cwd . {input.notebook} {output.notebook}.part.ipynb {params.given} "
+    "2>&1 | tee {log} && mv {output.notebook}.part.ipynb {output.notebook}"
+)
+
+
+wildcard_constraints:
+    folder="|".join(map(re.escape, FOLDERS)),
+
+
+def of(folder, *sections):
+    """What of the configuration a backbone's numbers depend on, as text."""
+    entry = EDITION.entry(FOLDERS[folder])
+    data = EDITION.config["data"][entry["data"]]
+    rest = {s: EDITION.config[s] for s in ("seed", *sections)}
+    return json.dumps({"entry": entry, "data": data, **rest}, sort_keys=True)
+
+
+rule all:
+    input:
+        f"{RESULTS}/book/_build/html/index.html",
+
+
+rule backbones:
+    input:
+        notebook="notebooks/00_backbones.ipynb",
+        core=core("data", "demo"),
+    output:
+        notebook=f"{RESULTS}/backbones/00_backbones.ipynb",
+        weights=[f"{RESULTS}/backbones/{name}.safetensors" for name in EDITION.demo_backbones],
+    params:
+        given=COMMON,
+    log:
+        f"{RESULTS}/logs/00_backbones.log",
+    threads: workflow.cores
+    shell:
+        RUN
+
+
+rule train:
+    input:
+        notebook="notebooks/01_train.ipynb",
+        core=METHOD,
+        retrained=RETRAINED,
+    output:
+        notebook=f"{RESULTS}/{{folder}}/01_train.ipynb",
+        explainer=f"{RESULTS}/{{folder}}/explainer.safetensors",
+        history=f"{RESULTS}/{{folder}}/training.csv",
+    params:
+        given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
+        settings=lambda w: of(w.folder, "train"),
+    log:
+        f"{RESULTS}/logs/{{folder}}/01_train.log",
+    threads: 1
+    shell:
+        RUN
+
+
+rule evaluate:
+    input:
+        notebook="notebooks/02_evaluate.ipynb",
+        core=METHOD + core("metrics", "methods/cams", "methods/controls"),
+        explainer=rules.train.output.explainer,
+    output:
+        notebook=f"{RESULTS}/{{folder}}/02_evaluate.ipynb",
+        scores=f"{RESULTS}/{{folder}}/scores.parquet",
+        means=f"{RESULTS}/{{folder}}/means.csv",
+    params:
+        given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
+        settings=lambda w: of(w.folder, "evaluate"),
+    log:
+        f"{RESULTS}/logs/{{folder}}/02_evaluate.log",
+    threads: 1
+    shell:
+        RUN
+
+
+rule compare:
+    input:
+        notebook="notebooks/09_compare.ipynb",
+        core=core("figures"),
+        scores=expand(rules.evaluate.output.scores, folder=FOLDERS),
+    output:
+        notebook=f"{RESULTS}/09_compare.ipynb",
+        means=f"{RESULTS}/summary/means.csv",
+    params:
+        given=COMMON,
+        settings=list(FOLDERS),
+    log:
+        f"{RESULTS}/logs/09_compare.log",
+    threads: workflow.cores
+    shell:
+        RUN
+
+
+rule book:
+    input:
+        overview=rules.compare.output.notebook,
+        backbones=[f"{RESULTS}/backbones/00_backbones.ipynb"] if RETRAINED else [],
+        chapters=expand(
+            [rules.train.output.notebook, rules.evaluate.output.notebook], folder=FOLDERS
+        ),
+        prose=expand("book/{name}.md", name=sorted(glob_wildcards("book/{name}.md").name)),
+        generator="book/pages.py",
+        settings="book/_config.yml",
+    output:
+        f"{RESULTS}/book/_build/html/index.html",
+    params:
+        title=EDITION.config["title"],
+    log:
+        f"{RESULTS}/logs/book.log",
+    shell:
+        "python book/pages.py {RESULTS} {params.title:q} > {log} 2>&1 "
+        "&& jupyter-book build --warningiserror --nitpick --all {RESULTS}/book >> {log} 2>&1 "
+        "|| (tail -n 30 {log}; exit 1)"

@@ -1,0 +1,128 @@
+"""Turn an edition's executed notebooks and the prose into the source folder of its book.
+
+python book/pages.py results/demo "Title of the edition"
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+PROSE = Path(__file__).parent
+HIDDEN = {"parameters", "injected-parameters", "imports"}
+DOWNLOADS = {
+    "01_train": ["training.csv"],
+    "02_evaluate": ["means.csv"],
+    "09_compare": ["summary/means.csv"],
+}
+
+
+def main(results: Path, title: str) -> None:
+    """Write ``results/book`` anew: settings, table of contents, prose, pages."""
+    book = results / "book"
+    manifests = []
+    for old in book.glob("*"):
+        if old.name != "_build":  # what the last build left is overwritten by the next
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    book.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(PROSE / "_static", book / "_static")
+    for name in ("intro.md", "method.md", "measures.md"):
+        shutil.copy(PROSE / name, book / name)
+    config = yaml.safe_load((PROSE / "_config.yml").read_text())
+    config["title"] = title
+    (book / "_config.yml").write_text(yaml.safe_dump(config))
+
+    manifests.append(page(results, book / "09_compare.ipynb"))
+    parts: list[dict[str, Any]] = [
+        {"caption": "Results", "chapters": [{"file": "09_compare"}]},
+    ]
+    if (results / "backbones" / "00_backbones.ipynb").is_file():
+        manifests.append(page(results / "backbones", book / "backbones" / "00_backbones.ipynb"))
+        parts[0]["chapters"].append({"file": "backbones/00_backbones"})
+    for folder in sorted(p.parent for p in results.glob("*/02_evaluate.ipynb")):
+        chapters = []
+        for name in ("01_train", "02_evaluate"):
+            manifests.append(page(folder, book / folder.name / f"{name}.ipynb"))
+            chapters.append({"file": f"{folder.name}/{name}"})
+        parts.append({"caption": folder.name, "chapters": chapters})
+    (book / "provenance.md").write_text(provenance(manifests))
+    about = ["method", "measures", "provenance"]
+    parts.append({"caption": "Background", "chapters": [{"file": f} for f in about]})
+    toc = {"format": "jb-book", "root": "intro", "parts": parts}
+    (book / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+
+
+def page(folder: Path, target: Path) -> dict[str, Any]:
+    """Copy an executed notebook as a page: hide the plumbing, say how to make it again.
+
+    Returns
+    -------
+    dict
+        The run's manifest, with the page's name as ``page``.
+    """
+    name = target.stem
+    notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+    manifest = json.loads((folder / f"{name}.json").read_text())
+    for cell in notebook.cells:
+        tags = set(cell.metadata.get("tags", []))
+        if tags & HIDDEN:
+            cell.metadata["tags"] = sorted(tags | {"remove-cell"})
+    if "backbone" in manifest["parameters"]:
+        first = notebook.cells[0]
+        first.source = first.source.replace("\n", f": {manifest['parameters']['backbone']}\n", 1)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    files = []
+    for file in DOWNLOADS.get(name, []):
+        copy = target.with_name(f"{name}-{Path(file).name}")
+        shutil.copy(folder / file, copy)
+        files.append(copy.name)
+    box = nbformat.v4.new_markdown_cell(reproduce(manifest, files))
+    box.metadata["tags"] = ["reproduce"]
+    notebook.cells.insert(1, box)
+    nbformat.write(notebook, target)
+    return {**manifest, "page": target.relative_to(find_book(target)).with_suffix("").as_posix()}
+
+
+def find_book(target: Path) -> Path:
+    """Return the book's folder, the one called ``book`` above a page."""
+    return next(parent for parent in target.parents if parent.name == "book")
+
+
+def reproduce(manifest: dict[str, Any], files: list[str]) -> str:
+    """Write the box with the command, the parameters and the data of a page."""
+    rows = "\n".join(f"| `{k}` | `{v}` |" for k, v in manifest["parameters"].items())
+    data = ""
+    if files:
+        data = "\nData: " + ", ".join(f"{{download}}`{f} <{f}>`" for f in files) + "\n"
+    return (
+        ":::{admonition} Reproduce this page\n:class: dropdown tip\n"
+        f"```bash\n{manifest['command']}\n```\n"
+        f"Commit `{manifest['commit']}`, {manifest['seconds']:.0f} s on {manifest['device']}.\n\n"
+        f"| parameter | value |\n|---|---|\n{rows}\n\n"
+        f"All other settings are those of `config/{manifest['edition']}.yaml`.\n{data}:::"
+    )
+
+
+def provenance(manifests: list[dict[str, Any]]) -> str:
+    """Write the page that says which command, commit, device and versions made every page."""
+    rows = "\n".join(
+        f"| [](/{m['page']}) | {m['started'][:16].replace('T', ' ')} | {m['seconds']:.0f} | "
+        f"{m['peak_memory_gb']} | {m['device']}, {m['threads']} | {m['seed']} | `{m['commit']}` |"
+        for m in manifests
+    )
+    packages = "\n".join(f"| {k} | {v} |" for k, v in manifests[0]["versions"].items())
+    return (
+        "# Provenance\n\nEvery page of this edition, and what made it. The command is in the box on top of "
+        "the page. A `+` behind a commit: files differed from it.\n\n"
+        "| page | started (UTC) | seconds | peak memory (GB) | device, threads | seed | commit |\n"
+        f"|---|---|---|---|---|---|---|\n{rows}\n\n## Versions\n\n| package | version |\n|---|---|\n"
+        f"{packages}\n"
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

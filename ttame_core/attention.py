@@ -1,0 +1,156 @@
+"""The attention mechanism: feature branches and the fusion of the needed classes only."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ttame_core.errors import TTAMEError, nearest
+from ttame_core.masking import upsample
+
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
+
+VARIANTS: dict[str, dict] = {
+    "proposed": {},
+    "no_skip": {"skip": False},
+    "no_skip_no_batch_norm": {"skip": False, "batch_norm": False},
+    "sigmoid": {"activation": "sigmoid"},
+    "two_taps": {"taps": 2},
+    "one_tap": {"taps": 1},
+}
+"""The rows of Table VI as options of `AttentionMechanism`; ``taps`` keeps the last so many."""
+
+
+class FeatureBranch(nn.Module):
+    """1x1 convolution, batch norm, skip, activation: ``L_i -> A_i`` at its native size.
+
+    Parameters
+    ----------
+    channels : int
+        Channels ``C_i`` of the tapped layer.
+    skip, batch_norm : bool
+        Whether the branch has its skip connection and its batch norm.
+    activation : {"relu", "sigmoid"}
+        The branch's last step.
+    """
+
+    def __init__(
+        self, channels: int, skip: bool = True, batch_norm: bool = True, activation: str = "relu"
+    ):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise TTAMEError(
+                f"activation {activation!r} is unknown; {nearest(activation, ACTIVATIONS)}"
+            )
+        self.conv = nn.Conv2d(channels, channels, kernel_size=1)
+        self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
+        self.skip = skip
+        self.activation = ACTIVATIONS[activation]()
+
+    def forward(self, features: Tensor) -> Tensor:
+        attention = self.norm(self.conv(features))  # (B, C_i, h_i, w_i)
+        return self.activation(attention + features if self.skip else attention)
+
+
+class AttentionMechanism(nn.Module):
+    """Feature branches and their fusion into one explanation map a class (Sec. III-B).
+
+    Bilinear upsampling acts on each channel alone and the 1x1 fusion on each pixel alone, so the two
+    commute: every branch is fused at its own size, for the classes asked for, and only those
+    maps are upsampled and added. The concatenated tensor of the paper's figure is never built.
+
+    Parameters
+    ----------
+    channels : sequence of int
+        Channels ``C_i`` of the feature maps, earliest tap first.
+    num_classes : int
+        Classes ``K`` of the classifier.
+    skip, batch_norm, activation
+        Options of every `FeatureBranch`.
+    taps : int, optional
+        Use the last so many feature maps only ("two layers", "one layer"); all by default.
+
+    Raises
+    ------
+    TTAMEError
+        If there are fewer channels than taps asked for, or the activation is unknown.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        num_classes: int,
+        *,
+        skip: bool = True,
+        batch_norm: bool = True,
+        activation: str = "relu",
+        taps: int | None = None,
+    ):
+        super().__init__()
+        taps = len(channels) if taps is None else taps
+        if not 1 <= taps <= len(channels):
+            raise TTAMEError(
+                f"taps is {taps}; expected 1 to {len(channels)}, as many as are tapped"
+            )
+        self.channels = tuple(channels[-taps:])
+        self.branches = nn.ModuleList(
+            FeatureBranch(c, skip, batch_norm, activation) for c in self.channels
+        )
+        self.fusion = nn.Conv2d(sum(self.channels), num_classes, kernel_size=1)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes ``K``."""
+        return self.fusion.out_channels
+
+    def forward(self, features: Sequence[Tensor], classes: Tensor | None = None) -> Tensor:
+        """Compute explanation maps before their sigmoid.
+
+        Parameters
+        ----------
+        features : sequence of Tensor
+            The tapped maps ``(B, C_i, h_i, w_i)``; more than the mechanism has branches for: the
+            last are taken.
+        classes : Tensor, optional
+            ``(B, k)`` int64, the classes wanted of each image; all K by default.
+
+        Returns
+        -------
+        Tensor
+            ``(B, k, h_e, w_e)`` with ``(h_e, w_e)`` the size of the largest feature map.
+        """
+        features = features[-len(self.branches) :]
+        size = max((tuple(f.shape[-2:]) for f in features), key=lambda s: s[0] * s[1])
+        weights = self.fusion.weight.flatten(1).split(self.channels, dim=1)  # K x C_i each
+        logits: Any = 0.0
+        for branch, weight, feature in zip(self.branches, weights, features, strict=True):
+            attention = branch(feature)  # (B, C_i, h_i, w_i)
+            logits = logits + upsample(fuse(attention, weight, classes), size)
+        bias: Any = self.fusion.bias
+        bias = bias if classes is None else bias[classes]  # (K,) or (B, k)
+        return logits + bias[..., None, None]
+
+
+def fuse(attention: Tensor, weight: Tensor, classes: Tensor | None) -> Tensor:
+    """Weigh the channels of one branch for all classes, or for those wanted of each image.
+
+    Parameters
+    ----------
+    attention : Tensor
+        ``(B, C, h, w)``.
+    weight : Tensor
+        ``(K, C)``.
+    classes : Tensor, optional
+        ``(B, k)`` int64.
+
+    Returns
+    -------
+    Tensor
+        ``(B, K, h, w)`` or ``(B, k, h, w)``.
+    """
+    if classes is None:
+        return F.conv2d(attention, weight[..., None, None])
+    maps = torch.bmm(weight[classes], attention.flatten(2))  # (B, k, C) x (B, C, hw)
+    return maps.unflatten(2, attention.shape[-2:])

@@ -1,0 +1,296 @@
+"""Frozen classifiers with taps: logits and intermediate feature maps from one forward pass."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ttame_core.errors import TTAMEError, nearest
+from ttame_core.layers import capture, to_grid, unwrap_logits
+from ttame_core.masking import ORDERS, mask_images
+from ttame_core.zoo import LITE0, Preprocessing, build
+
+TAPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "vgg16": {
+        "max-pool": ("features.16", "features.23", "features.30"),
+        "conv": ("features.15", "features.22", "features.29"),
+    },
+    "demo_vgg": {
+        "max-pool": ("features.16", "features.23", "features.30"),
+        "conv": ("features.15", "features.22", "features.29"),
+    },
+    "resnet50": {"stages": ("layer2", "layer3", "layer4")},
+    LITE0: {"stages": ("blocks.2", "blocks.4", "bn2")},  # bn2: the last convolution, activated
+}
+"""Named sets of taps; the first of a backbone is its default."""
+
+
+class Backbone(nn.Module):
+    """A frozen image classifier whose tapped layers can be read.
+
+    It always stays in evaluation mode and its parameters never need gradients.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Maps standardised images ``(B, 3, H, W)`` to logits ``(B, K)`` (or to an object that holds
+        them as ``.logits``, or to a tuple that starts with them).
+    taps : sequence of str
+        Names of modules, earliest first, whose outputs are feature maps ``(B, C, h, w)``,
+        channels-last grids ``(B, h, w, C)`` or tokens ``(B, N, D)``.
+    name : str
+        What to call it in tables.
+    preprocessing : Preprocessing, optional
+        Image size and statistics of its weights.
+    masking : {"image", "standardised"}, optional
+        Masking order (Eq. 13, 14); by default ``standardised`` where the last tap holds tokens.
+
+    Attributes
+    ----------
+    shapes : tuple of (C, h, w)
+        Shapes of the tapped feature maps at the preprocessing's image size.
+    num_classes : int
+        K.
+
+    Raises
+    ------
+    TTAMEError
+        For a tap that does not exist or is no feature map, or an unknown masking order.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        taps: Sequence[str],
+        *,
+        name: str = "backbone",
+        preprocessing: Preprocessing | None = None,
+        masking: str | None = None,
+    ):
+        super().__init__()
+        self.name = name
+        self.preprocessing = preprocessing or Preprocessing()
+        self.model = model.requires_grad_(False)
+        self.eval()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(self.preprocessing.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(self.preprocessing.std)[:, None, None])
+        modules = dict(model.named_modules())
+        for tap in taps:
+            if tap not in modules or not tap:
+                raise TTAMEError(f"{name} has no layer {tap!r} to tap; {nearest(tap, modules)}")
+        self.taps = tuple(taps)
+        outputs, logits = _probe(self, self.taps)
+        self.num_classes: int = logits.shape[-1]
+        prefix = getattr(model, "num_prefix_tokens", None)
+        self._prefix = prefix if isinstance(prefix, int) else None
+        grids = [to_grid(outputs[tap], tap, self._prefix) for tap in self.taps]
+        self.shapes = tuple(tuple(g.shape[1:]) for g in grids)
+        tokens = outputs[self.taps[-1]].ndim == 3
+        self.masking = masking or ("standardised" if tokens else "image")
+        if self.masking not in ORDERS:
+            raise TTAMEError(f"masking {masking!r} is unknown; {nearest(self.masking, ORDERS)}")
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Stay in evaluation mode whatever is asked: frozen means frozen (Sec. III-D)."""
+        return super().train(False)
+
+    def standardise(self, images: Tensor) -> Tensor:
+        """Standardise images channel by channel with the statistics of the weights.
+
+        Parameters
+        ----------
+        images : Tensor
+            ``(B, 3, H, W)`` in [0, 1], red, green, blue.
+
+        Returns
+        -------
+        Tensor
+            Same shape, in the channel order the classifier reads.
+        """
+        if self.preprocessing.bgr:
+            images = images.flip(1)
+        return (images - self.mean) / self.std
+
+    def forward(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
+        """Compute logits of images, masked by this backbone's procedure where masks are given.
+
+        Parameters
+        ----------
+        images : Tensor
+            ``(B, 3, H, W)`` in [0, 1].
+        masks : Tensor, optional
+            ``(B, h, w)`` in [0, 1].
+
+        Returns
+        -------
+        Tensor
+            ``(B, K)``.
+        """
+        if masks is None:
+            return unwrap_logits(self.model(self.standardise(images)))
+        return unwrap_logits(self.model(mask_images(images, masks, self.standardise, self.masking)))
+
+    def features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Compute logits and tapped feature maps in one forward pass.
+
+        Parameters
+        ----------
+        images : Tensor
+            ``(B, 3, H, W)`` in [0, 1].
+
+        Returns
+        -------
+        tuple of Tensor and list of Tensor
+            Logits ``(B, K)``, and a map ``(B, C_i, h_i, w_i)`` a tap, earliest first.
+        """
+        with capture(self.model, self.taps) as outputs:
+            logits = self(images)
+        return logits, [to_grid(outputs[tap], tap, self._prefix) for tap in self.taps]
+
+
+def load_backbone(
+    name: str,
+    weights: str | Path | None = "DEFAULT",
+    taps: str | Sequence[str] | None = None,
+    *,
+    masking: str | None = None,
+    **options: Any,
+) -> Backbone:
+    """Load a classifier by name, frozen and tapped.
+
+    Parameters
+    ----------
+    name : str
+        A torchvision classifier, a demo backbone, ``efficientnet_lite0``, or a timm model
+        (``timm/NAME`` where torchvision has one of that name too).
+    weights : str or Path or None
+        ``"DEFAULT"`` or another published name; a ``.safetensors`` or state-dict file; None: random.
+    taps : str or sequence of str, optional
+        Layers to tap, or the name of a set of them (``vgg16``: ``max-pool``, ``conv``); by default
+        the last three stages of a pyramid or the last three blocks of a transformer.
+    masking : {"image", "standardised"}, optional
+        Masking order; the family's own by default.
+    **options
+        Passed on to the model's constructor, for instance ``num_classes=10``.
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    TTAMEError
+        For an unknown name, tap or masking, weights that do not fit or cannot be had.
+    """
+    model, preprocessing = build(name, weights, **options)
+    presets = TAPS.get(name, {})
+    if isinstance(taps, str):
+        if taps not in presets:
+            raise TTAMEError(
+                f"{name} has no set of taps {taps!r}; {nearest(taps, presets)}; or give a list of layers"
+            )
+        taps = presets[taps]
+    elif taps is None:
+        taps = next(iter(presets.values())) if presets else default_taps(model, preprocessing)
+    return Backbone(model, taps, name=name, preprocessing=preprocessing, masking=masking)
+
+
+def list_taps(name: str, **options: Any) -> dict[str, tuple[int, int, int]]:
+    """List the layers of a classifier that can be tapped, in the order in which they run.
+
+    Parameters
+    ----------
+    name : str
+        See `load_backbone`.
+    **options
+        Passed on to the model's constructor.
+
+    Returns
+    -------
+    dict of str to (C, h, w)
+        Layer names and the shapes of their feature maps.
+    """
+    model, preprocessing = build(name, None, **options)
+    return _tappable(model, preprocessing)
+
+
+def default_taps(model: nn.Module, preprocessing: Preprocessing) -> tuple[str, ...]:
+    """Choose three taps: the ends of the last three stages, or the last three like-built blocks.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any classifier; timm's own list of stages is used where there is one.
+    preprocessing : Preprocessing
+        For the image size.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    TTAMEError
+        If fewer than three can be found.
+    """
+    shapes = _tappable(model, preprocessing)
+    info = getattr(model, "feature_info", None)
+    if info is not None:
+        stages = [i["module"] if isinstance(i, dict) else i for i in _as_list(info)]
+        taps = [s for s in stages if s in shapes][-3:]
+    else:
+        ends = {shapes[n][1:]: n for n in shapes if n.count(".") <= 1}  # last of each size, shallow
+        taps = list(ends.values())[-3:]
+        if len(taps) < 3:
+            families: dict[tuple, list[str]] = {}
+            for n, module in model.named_modules():
+                if n in shapes:
+                    families.setdefault((n.rpartition(".")[0], type(module)), []).append(n)
+            taps = max(families.values(), key=len)[-3:] if families else []
+    if len(taps) < 3:
+        raise TTAMEError(
+            f"no three default taps found in {type(model).__name__}; choose some, e.g. taps={list(shapes)[-3:]}"
+        )
+    return tuple(taps)
+
+
+def _as_list(info: Any) -> list:
+    return info if isinstance(info, list) else list(getattr(info, "info", info))
+
+
+@torch.no_grad()
+def _probe(backbone: Backbone, layers: Sequence[str]) -> tuple[dict[str, Any], Tensor]:
+    model = backbone.model
+    size = backbone.preprocessing.image_size
+    reference = next(model.parameters(), torch.empty(0))
+    zeros = torch.zeros(1, 3, size, size, device=reference.device, dtype=reference.dtype)
+    with capture(model, layers) as outputs:
+        logits = unwrap_logits(model(zeros))
+    missing = [layer for layer in layers if layer not in outputs]
+    if missing:
+        raise TTAMEError(
+            f"the layers {missing} did not run in a forward pass, so they cannot be tapped"
+        )
+    return outputs, logits
+
+
+@torch.no_grad()
+def _tappable(model: nn.Module, preprocessing: Preprocessing) -> dict[str, tuple[int, int, int]]:
+    size = preprocessing.image_size
+    reference = next(model.parameters(), torch.empty(0))
+    zeros = torch.zeros(1, 3, size, size, device=reference.device, dtype=reference.dtype)
+    names = [n for n, _ in model.named_modules() if n]
+    with capture(model, names) as outputs:
+        model(zeros)
+    shapes: dict[str, tuple[int, int, int]] = {}
+    for name, output in outputs.items():  # in the order of execution, a parent after its children
+        try:
+            _, c, h, w = to_grid(output, name).shape
+        except TTAMEError:
+            continue
+        shapes[name] = (c, h, w)
+    return shapes

@@ -1,0 +1,238 @@
+"""Images of any folder: decoding, transforms, splits.
+
+An item is a dict: ``image`` ``(3, H, W)`` float in [0, 1], ``id``, and where they exist ``label``
+(int) and ``mask`` ``(H, W)`` bool, the object's pixels.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ttame_core.errors import TTAMEError, nearest
+
+SPLITS = ("train", "val", "test")
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+Transform = Callable[[Image.Image, np.random.Generator], Tensor]
+"""Picture and source of randomness to ``(3, H, W)`` in [0, 1]."""
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Decode an image of any mode to RGB.
+
+    Parameters
+    ----------
+    path : str or Path
+        Greyscale, palette and 16-bit images are converted, transparency is laid on white, and the
+        camera's orientation is applied.
+
+    Returns
+    -------
+    Image
+        RGB, 8 bits a channel.
+
+    Raises
+    ------
+    TTAMEError
+        If the file is missing or no readable image.
+    """
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            picture.load()
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise TTAMEError(
+            f"{path} cannot be read as an image ({error}); remove it, or ask for unreadable images to be "
+            "skipped (on_error='skip')"
+        ) from error
+    if picture.mode.startswith("I") or picture.mode == "F":
+        grey = np.asarray(picture, dtype=np.float64)
+        grey *= 1 if picture.mode == "F" else 255 / 65535  # integers of this kind are 16 bits
+        return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    if "A" in picture.mode or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """Turn an RGB picture into ``(3, H, W)`` float in [0, 1]."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+
+
+class ImageFolder(Dataset):
+    """Images of a folder and the folders in it, in sorted order or a seeded choice of them.
+
+    Parameters
+    ----------
+    root : str or Path
+        Folder; class folders are not needed, labels are not used.
+    transform : callable
+        Picture and random generator to ``(3, H, W)`` in [0, 1].
+    part : slice, optional
+        Part of the images in a seeded order, so that disjoint parts can be validation and test.
+    seed : int
+        Of that order and of the transform.
+    on_error : {"raise", "skip"}
+        What to do with an image that cannot be read.
+
+    Attributes
+    ----------
+    skipped : list of str
+        Images left out.
+
+    Raises
+    ------
+    TTAMEError
+        For a missing or empty folder, a part beyond its end, or an unreadable image.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        transform: Transform,
+        part: slice | None = None,
+        seed: int = 0,
+        on_error: str = "raise",
+    ):
+        self.root = Path(root)
+        if on_error not in ("raise", "skip"):
+            raise TTAMEError(f"on_error is {on_error!r}; {nearest(on_error, ['raise', 'skip'])}")
+        if not self.root.is_dir():
+            raise TTAMEError(
+                f"there is no image folder {self.root}; correct the path (data_root, or root in config/)"
+            )
+        files = sorted(p for p in self.root.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not files:
+            raise TTAMEError(
+                f"no images in {self.root} or below; looked for {', '.join(sorted(SUFFIXES))}"
+            )
+        if part is not None:
+            order = np.random.default_rng(seed).permutation(len(files))
+            if (part.stop or 0) > len(files):
+                raise TTAMEError(
+                    f"{self.root} holds {len(files)} images, {part.stop} are asked for; ask for fewer"
+                )
+            files = [files[i] for i in sorted(order[part])]
+        self.transform, self.seed, self.epoch = transform, seed, 0
+        self.skipped: list[str] = []
+        self.files = [f for f in files if self._readable(f, on_error)]
+
+    def _readable(self, file: Path, on_error: str) -> bool:
+        """Check an image's header now, before any work is lost; the whole of it where skipping."""
+        try:
+            if on_error == "skip":
+                read_image(file)
+            else:
+                with Image.open(file) as picture:
+                    picture.verify()
+        except (TTAMEError, OSError, SyntaxError) as error:
+            if on_error == "raise":
+                raise TTAMEError(
+                    f"{file} cannot be read as an image ({error}); remove it, or ask for unreadable images "
+                    "to be skipped (on_error: skip)"
+                ) from error
+            self.skipped.append(file.relative_to(self.root).as_posix())
+            return False
+        return True
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other crops in each epoch, the same whenever that epoch is run."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        file = self.files[index]
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        image_id = file.relative_to(self.root).as_posix()
+        return {"image": self.transform(read_image(file), rng), "id": image_id}
+
+
+def folder_split(spec: dict[str, Any], split: str, root: Path) -> ImageFolder:
+    """Open a split of a folder that holds ``train`` and ``val``, as a configuration describes it.
+
+    ``test`` and ``val`` are disjoint draws from the folder ``val``, as in Sec. IV-A.
+
+    Parameters
+    ----------
+    spec : dict
+        An entry of the configuration's ``data`` of kind ``folder``.
+    split : {"train", "val", "test"}
+        Which part.
+    root : Path
+        Relative folders start here.
+
+    Returns
+    -------
+    ImageFolder
+    """
+    check_split(split)
+    folder = root / spec["root"] / ("train" if split == "train" else "val")
+    size, resize = spec["image_size"], spec.get("resize")
+    if split == "train":
+        part = slice(spec["train"]) if spec.get("train") else None
+        transform = random_crop_of(size, resize) if resize else random_resized(size)
+    else:
+        part = (
+            slice(spec["val"]) if split == "val" else slice(spec["val"], spec["val"] + spec["test"])
+        )
+        transform = centre_crop(size, resize or size)
+    return ImageFolder(folder, transform, part, on_error=spec.get("on_error", "raise"))
+
+
+def centre_crop(size: int, resize: int | None = None) -> Transform:
+    """Make the evaluation transform: shorter side to ``resize`` (8/7 of the size), centre crop."""
+    resize = resize or round(size * 8 / 7)
+
+    def transform(picture: Image.Image, rng: np.random.Generator) -> Tensor:
+        picture = _shorter_side(picture, resize)
+        left, top = (picture.width - size) // 2, (picture.height - size) // 2
+        return to_tensor(picture.crop((left, top, left + size, top + size)))
+
+    return transform
+
+
+def random_crop_of(size: int, resize: int) -> Transform:
+    """Make the paper's training transform: shorter side to ``resize``, random crop."""
+
+    def transform(picture: Image.Image, rng: np.random.Generator) -> Tensor:
+        picture = _shorter_side(picture, resize)
+        left = int(rng.integers(picture.width - size + 1))
+        top = int(rng.integers(picture.height - size + 1))
+        return to_tensor(picture.crop((left, top, left + size, top + size)))
+
+    return transform
+
+
+def random_resized(size: int, scale: tuple[float, float] = (0.35, 1.0)) -> Transform:
+    """Make a transform for few or small images: a random square part of the area, perhaps mirrored."""
+
+    def transform(picture: Image.Image, rng: np.random.Generator) -> Tensor:
+        side = int(min(picture.size) * np.sqrt(rng.uniform(*scale)))
+        left = int(rng.integers(picture.width - side + 1))
+        top = int(rng.integers(picture.height - side + 1))
+        box = (left, top, left + side, top + side)
+        picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+        return to_tensor(ImageOps.mirror(picture) if rng.uniform() < 0.5 else picture)
+
+    return transform
+
+
+def _shorter_side(picture: Image.Image, pixels: int) -> Image.Image:
+    scale = pixels / min(picture.size)
+    size = (max(pixels, round(picture.width * scale)), max(pixels, round(picture.height * scale)))
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def check_split(split: str) -> None:
+    """Raise a TTAMEError unless the split is known."""
+    if split not in SPLITS:
+        raise TTAMEError(f"split {split!r} is unknown; {nearest(split, SPLITS)}")

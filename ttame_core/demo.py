@@ -1,0 +1,197 @@
+"""The demo edition's classifiers: torchvision's own classes in small, for digits in photographs."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import VGG, ResNet, VisionTransformer
+from torchvision.models.resnet import BasicBlock
+from torchvision.models.vgg import make_layers
+
+from ttame_core.errors import TTAMEError, nearest
+from ttame_core.wheels import DigitsInPhotographs
+
+WEIGHTS = Path(__file__).parent / "weights"
+CLASSES = 10
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as for the large namesakes
+
+
+def demo_vgg() -> VGG:
+    """Build a narrow VGG-16: 13 convolutions, layers numbered as vgg16's, maps of 16, 8, 4 px.
+
+    The second pool is left out, so that a 64 px image ends as 4 x 4, and the head is a small one.
+    """
+    widths = [12, 12, "M", 24, 24, "M", 24, 24, 24, "M", 48, 48, 48, "M", 64, 64, 64, "M"]
+    features = make_layers(widths)
+    features[9] = nn.Identity()
+    with torch.device("meta"):  # its own head has 120 million weights
+        model = VGG(features, num_classes=CLASSES, init_weights=False)
+    model.avgpool = nn.AdaptiveAvgPool2d(2)
+    model.classifier = nn.Sequential(nn.Linear(256, 96), nn.ReLU(), nn.Linear(96, CLASSES))
+    for layer in model.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return model
+
+
+class NarrowResNet(ResNet):
+    """torchvision's ResNet with 5/32 of its channels and without the first pool."""
+
+    def __init__(self) -> None:
+        super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=CLASSES)
+        self.maxpool = nn.Identity()  # maps of 16, 8, 4 px in layers 2 to 4
+        self.fc = nn.Linear(512 * 5 // 32, CLASSES)
+
+    def _make_layer(self, block, planes, *args, **kwargs):
+        return super()._make_layer(block, planes * 5 // 32, *args, **kwargs)
+
+
+def demo_vit() -> VisionTransformer:
+    """Build a small ViT: patches of 8 px, an 8 x 8 grid, six blocks."""
+    return VisionTransformer(
+        image_size=64,
+        patch_size=8,
+        num_layers=6,
+        num_heads=4,
+        hidden_dim=80,
+        mlp_dim=160,
+        num_classes=CLASSES,
+    )
+
+
+DEMO_BACKBONES: dict[str, Callable[[], nn.Module]] = {
+    "demo_vgg": demo_vgg,
+    "demo_resnet": NarrowResNet,
+    "demo_vit": demo_vit,
+}
+
+RECIPES = {
+    "demo_vgg": {"epochs": 10, "max_lr": 2e-3},
+    "demo_resnet": {"epochs": 8, "max_lr": 5e-3},
+    "demo_vit": {"epochs": 30, "max_lr": 1.5e-3},
+}
+
+
+def load_demo_backbone(name: str, weights: str | Path | None = "DEFAULT") -> nn.Module:
+    """Load a demo classifier.
+
+    Parameters
+    ----------
+    name : str
+        A key of `DEMO_BACKBONES`.
+    weights : "DEFAULT" or Path or None
+        The shipped weights, a safetensors file, or random ones.
+
+    Returns
+    -------
+    nn.Module
+        ``(B, 3, 64, 64)`` standardised to ``(B, 10)``, in evaluation mode.
+
+    Raises
+    ------
+    TTAMEError
+        If the name or the weights are unknown.
+    """
+    if name not in DEMO_BACKBONES:
+        raise TTAMEError(f"demo backbone {name!r} is unknown; {nearest(name, DEMO_BACKBONES)}")
+    file = WEIGHTS / f"{name}.safetensors" if weights == "DEFAULT" else weights
+    if file is not None and not Path(file).is_file():
+        raise TTAMEError(
+            f"{name} has no weights {str(weights)!r}; expected 'DEFAULT', None or a file"
+        )
+    model = DEMO_BACKBONES[name]()
+    if file is not None:
+        model.load_state_dict(load_file(file))
+    return model.eval()
+
+
+def train_demo_backbone(
+    name: str,
+    *,
+    images: int = 8000,
+    epochs: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> nn.Module:
+    """Train a demo classifier from scratch on digits in photographs.
+
+    AdamW, OneCycleLR, batches of 64, label smoothing 0.05. The photographs behind the digits fade in over the
+    first half of the training: without that the ViT stays at chance.
+
+    Parameters
+    ----------
+    name : str
+        A key of `DEMO_BACKBONES`.
+    images : int
+        Training images.
+    epochs : int, optional
+        The recipe's by default.
+    seed : int
+        Of weights and order.
+    progress : callable, optional
+        Called with (steps done, steps in all).
+
+    Returns
+    -------
+    nn.Module
+        In evaluation mode.
+    """
+    recipe = RECIPES[name]
+    epochs = epochs or int(recipe["epochs"])
+    data = DigitsInPhotographs("train", images)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = DEMO_BACKBONES[name]().to(memory_format=torch.channels_last)
+        batch = 64
+        steps = epochs * math.ceil(len(data) / batch)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, recipe["max_lr"], total_steps=steps
+        )
+        done = 0
+        model.train()
+        for _ in range(epochs):
+            for chosen in torch.randperm(len(data)).split(batch):
+                batch_images = augment(data.compose(chosen, fade=min(1.0, 2 * done / steps)))
+                logits = model(standardise(batch_images))
+                loss = F.cross_entropy(logits, data.labels[chosen], label_smoothing=0.05)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                done += 1
+                if progress:
+                    progress(done, steps)
+    return model.to(memory_format=torch.contiguous_format).eval()
+
+
+def augment(images: Tensor) -> Tensor:
+    """Shift each image by up to 6 px around its edges and jitter its contrast."""
+    shifted = [image.roll(tuple(torch.randint(-6, 7, (2,)).tolist()), (1, 2)) for image in images]
+    contrast = torch.empty(len(images), 1, 1, 1).uniform_(0.7, 1.3)
+    return ((torch.stack(shifted) - 0.5) * contrast + 0.5).clamp(0, 1)
+
+
+def standardise(images: Tensor) -> Tensor:
+    """Standardise ``(B, 3, H, W)`` in [0, 1] with ImageNet's statistics, channels last."""
+    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, data: DigitsInPhotographs) -> float:
+    """Share of images that a demo classifier gets right, in per cent."""
+    model.eval()
+    right = 0
+    for chosen in torch.arange(len(data)).split(256):
+        right += int(
+            (model(standardise(data.compose(chosen))).argmax(1) == data.labels[chosen]).sum()
+        )
+    return 100 * right / len(data)

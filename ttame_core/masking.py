@@ -1,0 +1,161 @@
+"""Maps into masks: scaling, upsampling, top-v selection, and the two masking orders (Eq. 13, 14)."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ttame_core.errors import TTAMEError, nearest
+
+ORDERS = ("image", "standardised")
+"""``image``: mask, then standardise (Eq. 13, CNN). ``standardised``: the reverse (Eq. 14, ViT)."""
+
+
+def minmax(maps: Tensor) -> Tensor:
+    """Scale each map to [0, 1].
+
+    Parameters
+    ----------
+    maps : Tensor
+        ``(..., h, w)``, any range.
+
+    Returns
+    -------
+    Tensor
+        Same shape. A constant map has no scale and becomes all zeros.
+    """
+    low = maps.amin((-2, -1), keepdim=True)
+    span = maps.amax((-2, -1), keepdim=True) - low
+    return torch.where(span > 0, (maps - low) / torch.where(span > 0, span, 1), 0.0)
+
+
+def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize maps bilinearly (``align_corners=False``).
+
+    Parameters
+    ----------
+    maps : Tensor
+        ``(B, h, w)`` or ``(B, k, h, w)``.
+    size : sequence of int
+        Height and width wanted, in pixels.
+
+    Returns
+    -------
+    Tensor
+        ``(B, H, W)`` or ``(B, k, H, W)``.
+    """
+    if maps.shape[-2:] == tuple(size):
+        return maps
+    if maps.ndim == 3:
+        return upsample(maps[:, None], size)[:, 0]
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def ranks(maps: Tensor, seed: int = 0) -> Tensor:
+    """Rank the pixels of each map from the most (0) to the least relevant, ties in a seeded order.
+
+    The order of ties is one permutation of the pixels for all maps, so a map's ranks depend on
+    neither its neighbours in the batch nor the device.
+
+    Parameters
+    ----------
+    maps : Tensor
+        ``(B, H, W)``.
+    seed : int
+        Seed of the order among equal values.
+
+    Returns
+    -------
+    Tensor
+        ``(B, H, W)`` int64, a permutation of ``0 .. H*W - 1`` for each map.
+    """
+    flat = maps.flatten(1)
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(flat.shape[1], generator=generator).to(flat.device)
+    order = shuffled[flat[:, shuffled].argsort(dim=1, descending=True, stable=True)]  # (B, HW)
+    places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view(maps.shape)
+
+
+def select_top(maps: Tensor, v: float, seed: int = 0) -> Tensor:
+    """Select exactly ``round(v / 100 * H * W)`` most relevant pixels of each map.
+
+    Parameters
+    ----------
+    maps : Tensor
+        ``(B, H, W)``.
+    v : float
+        Percentage of the pixels, 0 to 100.
+    seed : int
+        Seed of the order among equal values.
+
+    Returns
+    -------
+    Tensor
+        ``(B, H, W)`` bool.
+
+    Raises
+    ------
+    TTAMEError
+        If ``v`` is outside 0 to 100.
+    """
+    if not 0 <= v <= 100:
+        raise TTAMEError(f"v is {v!r}; expected a percentage from 0 to 100")
+    return ranks(maps, seed) < round(v / 100 * maps[0].numel())
+
+
+def keep_top(maps: Tensor, v: float, seed: int = 0) -> Tensor:
+    """Keep the top ``v`` % of each map at its soft values and zero the rest (phi_v of Sec. IV-B).
+
+    Parameters
+    ----------
+    maps : Tensor
+        ``(B, H, W)`` in [0, 1].
+    v : float
+        Percentage of the pixels, 0 to 100.
+    seed : int
+        Seed of the order among equal values.
+
+    Returns
+    -------
+    Tensor
+        ``(B, H, W)`` in [0, 1].
+    """
+    return maps if v == 100 else maps * select_top(maps, v, seed)
+
+
+def mask_images(
+    images: Tensor, masks: Tensor, standardise: Callable[[Tensor], Tensor], order: str
+) -> Tensor:
+    """Apply soft masks to images, before or after standardisation (Eq. 13, 14).
+
+    Parameters
+    ----------
+    images : Tensor
+        ``(B, 3, H, W)`` in [0, 1].
+    masks : Tensor
+        ``(B, h, w)`` in [0, 1]; upsampled to the images' size.
+    standardise : callable
+        Channel-wise standardisation of the backbone.
+    order : {"image", "standardised"}
+        ``image``: ``|E * I|``. ``standardised``: ``E * |I|``.
+
+    Returns
+    -------
+    Tensor
+        ``(B, 3, H, W)``, standardised.
+
+    Raises
+    ------
+    TTAMEError
+        If the order is unknown, or the masks are not one a image.
+    """
+    if order not in ORDERS:
+        raise TTAMEError(f"masking order {order!r} is unknown; {nearest(order, ORDERS)}")
+    if masks.ndim != 3 or len(masks) != len(images):
+        raise TTAMEError(
+            f"masks have shape {tuple(masks.shape)}; expected ({len(images)}, h, w), one an image"
+        )
+    masks = upsample(masks, images.shape[-2:])[:, None]  # (B, 1, H, W)
+    return standardise(masks * images) if order == "image" else masks * standardise(images)

@@ -1,0 +1,256 @@
+"""Runs of notebooks: strict parameters, folders, manifests, progress."""
+
+import json
+import os
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from IPython import get_ipython
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from ttame_core.editions import Edition
+from ttame_core.errors import TTAMEError, nearest
+from ttame_core.files import atomic_path
+
+PARAMETERS: dict[str, tuple[tuple[type, ...], str]] = {
+    "edition": ((str,), "name of a file in config/"),
+    "backbone": ((str,), "classifier to explain"),
+    "results": ((str,), "folder for outputs, relative to the project"),
+    "data_root": ((str,), "folder of images in place of the edition's"),
+    "seed": ((int,), "of weights, order and draws"),
+    "variant": ((str,), "row of Table VI"),
+    "steps": ((int,), "optimiser steps"),
+    "batch_size": ((int,), "images a step"),
+    "max_lr": ((float, int), "peak learning rate"),
+    "other_classes": ((str,), "uniform or in-batch"),
+    "methods": ((list,), "methods compared"),
+    "images": ((int,), "number of test images"),
+}
+"""Every parameter of every notebook: types and meaning. None always means: the edition's."""
+
+COMMON = ("edition", "results", "seed")
+TRAINING = ("variant", "steps", "batch_size", "max_lr", "other_classes")
+NOTEBOOKS: dict[str, tuple[str, ...]] = {
+    "00_backbones": COMMON,
+    "01_train": (*COMMON, "backbone", "data_root", *TRAINING),
+    "02_evaluate": (*COMMON, "backbone", "data_root", "methods", "images"),
+    "09_compare": (*COMMON, "data_root"),
+}
+PACKAGES = (
+    "ttame_core",
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning",
+    "grad-cam",
+    "numpy",
+    "pandas",
+)
+SHELL_NAMES = {"In", "Out"}  # what IPython itself leaves in a notebook's namespace
+
+
+@dataclass
+class Run:
+    """One run of a notebook: its edition, its folder, what it wrote.
+
+    Attributes
+    ----------
+    notebook : str
+        Name without suffix.
+    parameters : dict
+        Those that were given, None left out.
+    edition : Edition
+        Configuration with the parameters applied.
+    folder : Path
+        Where its outputs go.
+    """
+
+    notebook: str
+    parameters: dict[str, Any]
+    edition: Edition
+    folder: Path
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    outputs: list[str] = field(default_factory=list)
+
+    def save_table(self, table: pd.DataFrame, name: str) -> None:
+        """Write a table as Parquet or CSV, by the suffix of its name."""
+        with atomic_path(self.folder / name) as path:
+            if path.suffix == ".parquet":
+                table.to_parquet(path, index=False)
+            else:
+                table.to_csv(path, index=False)
+        self.outputs.append(name)
+
+    def save_figure(self, figure: Figure, name: str) -> None:
+        """Write a figure as PNG or SVG, by the suffix of its name."""
+        with atomic_path(self.folder / name) as path:
+            figure.savefig(path)
+        self.outputs.append(name)
+
+    def finish(self) -> None:
+        """Write the manifest and say what was written."""
+        with atomic_path(self.folder / f"{self.notebook}.json") as path:
+            path.write_text(json.dumps(self.manifest(), indent=1) + "\n")
+        relative = os.path.relpath(self.folder, self.edition.root)
+        print(f"written to {relative}: {', '.join([*self.outputs, f'{self.notebook}.json'])}")
+
+    def manifest(self) -> dict[str, Any]:
+        """Say which command, commit, parameters, versions, seed and device made the outputs."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes there, kilobytes elsewhere
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        return {
+            "notebook": self.notebook,
+            "edition": self.edition.name,
+            "parameters": self.parameters,
+            "command": self.command(),
+            "commit": commit(self.edition.root),
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": round((datetime.now(UTC) - self.started).total_seconds(), 1),
+            "device": torch.cuda.get_device_name() if device == "cuda" else device,
+            "seed": self.edition.seed,
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version()} | versions(),
+            "outputs": self.outputs,
+            "peak_memory_gb": round(peak, 2),
+        }
+
+    def command(self) -> str:
+        """Return the papermill line that repeats this run."""
+        given = " ".join(
+            f"-y {shlex.quote(f'{k}: {json.dumps(v)}')}"
+            if isinstance(v, list)
+            else f"-p {k} {shlex.quote(str(v))}"
+            for k, v in self.parameters.items()
+        )
+        return f"papermill notebooks/{self.notebook}.ipynb {self.notebook}-out.ipynb {given}"
+
+
+def start_run(notebook: str, namespace: Mapping[str, Any]) -> Run:
+    """Check a notebook's parameters, seed torch, open its folder.
+
+    Call it right after the parameters and the imports, before anything else is defined.
+
+    Parameters
+    ----------
+    notebook : str
+        Name without suffix, a key of `NOTEBOOKS`.
+    namespace : mapping
+        The notebook's ``globals()``. papermill only warns of a parameter that a notebook does not
+        know; here it is an error.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    TTAMEError
+        For an unknown or ill-typed parameter, edition or backbone, with the nearest valid names.
+    """
+    known = NOTEBOOKS[notebook]
+    literals = (str, int, float, list, dict, tuple, type(None))
+    given = {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_") and name not in SHELL_NAMES and isinstance(value, literals)
+    }
+    for name, value in given.items():
+        if name not in known:
+            raise TTAMEError(f"{notebook} has no parameter {name!r}; {nearest(name, known)}")
+        types, meaning = PARAMETERS[name]
+        if value is not None and (not isinstance(value, types) or isinstance(value, bool)):
+            wanted = " or ".join(t.__name__ for t in types)
+            raise TTAMEError(f"parameter {name} ({meaning}) is {value!r}; expected {wanted}")
+    parameters: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    settings = {k: v for k, v in parameters.items() if k not in ("edition", "backbone", "results")}
+    edition = Edition.read(parameters["edition"], settings, results=parameters.get("results"))
+    torch.manual_seed(edition.seed)
+    folder = edition.folder(parameters["backbone"]) if "backbone" in known else edition.results
+    if notebook == "00_backbones":
+        folder = edition.results / "backbones"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Run(notebook, parameters, edition, folder)
+
+
+class Progress:
+    """Progress with an estimate of the time left: a line that updates in a notebook, and in the log.
+
+    Call it with (done, total). In a notebook one line is kept up to date and is gone once all is
+    done, so that nothing of it stays in the book; the terminal or log gets a line now and then.
+
+    Parameters
+    ----------
+    label : str
+        What is being done.
+    every : float
+        Seconds between lines.
+    """
+
+    def __init__(self, label: str, every: float = 10.0):
+        self.label, self.every = label, every
+        self.begun = self.last = time.monotonic()
+        self.handle: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell how far things are."""
+        now = time.monotonic()
+        if done < total and now - self.last < self.every:
+            return
+        self.last = now
+        spent = now - self.begun
+        text = f"{self.label}: {done}/{total}, {spent:.0f} s"
+        if done < total:
+            text += f", about {spent / done * (total - done):.0f} s left"
+        print(text, file=sys.__stderr__, flush=True)
+        if get_ipython() is not None:
+            self._show(text if done < total else "")
+
+    def _show(self, text: str) -> None:
+        bundle = {"text/plain": text}
+        if self.handle is None and text:
+            self.handle = display(bundle, raw=True, display_id=True)
+        elif self.handle is not None:
+            self.handle.update(bundle, raw=True)
+
+
+def commit(root: Path) -> str:
+    """Name the project's commit, with ``+`` where files differ from it; "unknown" without git."""
+    try:
+        ask = ["git", "-C", str(root)]
+        found = subprocess.run(
+            [*ask, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*ask, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found + ("+" if changed.strip() else "")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that numbers depend on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found

@@ -1,0 +1,252 @@
+"""Training the attention mechanism: SGD, OneCycleLR, checkpoints that resume exactly."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from ttame_core.errors import TTAMEError, nearest
+from ttame_core.explainer import TTAME
+from ttame_core.files import atomic_path
+from ttame_core.losses import LossWeights, in_batch_other_classes, sample_other_classes, ttame_loss
+
+OTHER_CLASSES = ("uniform", "in-batch")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train (Sec. IV-C); the defaults are the paper's, or the released code's where it is silent."""
+
+    steps: int = 320_000  # optimiser steps; 8 epochs of ImageNet-1k by 32
+    batch_size: int = 32
+    max_lr: float = 1e-3  # peak of OneCycleLR
+    momentum: float = 0.9  # Nesterov
+    weight_decay: float = 5e-4  # on weights only, not on biases and batch norm
+    other_classes: str = "uniform"  # or "in-batch", as released
+    loss: LossWeights = field(default_factory=LossWeights)
+
+    def __post_init__(self) -> None:
+        if self.other_classes not in OTHER_CLASSES:
+            raise TTAMEError(
+                f"other_classes {self.other_classes!r} is unknown; {nearest(self.other_classes, OTHER_CLASSES)}"
+            )
+        if self.steps < 1 or self.batch_size < 2 or self.max_lr <= 0:
+            raise TTAMEError(
+                f"steps {self.steps}, batch_size {self.batch_size}, max_lr {self.max_lr}; expected at least "
+                "1 step, 2 images a batch (batch norm needs them) and a positive rate"
+            )
+
+
+def train(
+    explainer: TTAME,
+    images: Dataset,
+    recipe: Recipe | None = None,
+    *,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 100,
+    fabric: Fabric | None = None,
+    workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, float]]:
+    """Train an explainer's attention mechanism in place; its backbone is not touched.
+
+    Interrupted and called again with the same arguments, it goes on from the checkpoint and
+    arrives at the same weights as an uninterrupted run.
+
+    Parameters
+    ----------
+    explainer : TTAME
+        Trained in place.
+    images : Dataset
+        Items with ``"image"`` ``(3, H, W)`` in [0, 1]; ``set_epoch(n)`` is called where it exists.
+        Labels are not used: the target is the model truth.
+    recipe : Recipe, optional
+        The paper's by default.
+    seed : int
+        Of the order of the images and the draw of other classes.
+    checkpoint : str or Path, optional
+        File to go on from, rewritten every ``checkpoint_every`` steps. Remove it once the trained
+        explainer is saved.
+    checkpoint_every : int
+        Steps between checkpoints.
+    fabric : Fabric, optional
+        Lightning Fabric: device, precision, several processes; by default one automatic device.
+    workers : int
+        Processes that load images.
+    progress : callable, optional
+        Called with (steps done, steps in all).
+
+    Returns
+    -------
+    list of dict
+        A row a step: step, lr, total, ce, area, variation, and the signs of a collapse: mean and
+        spatial spread of E_y, mean of the other maps, range of the logits.
+
+    Raises
+    ------
+    TTAMEError
+        If there are fewer images than a batch, or the loss is no longer finite.
+    """
+    recipe = recipe or Recipe()
+    if len(images) < recipe.batch_size:  # type: ignore[arg-type]
+        raise TTAMEError(
+            f"{len(images)} training images do not fill a batch of {recipe.batch_size}; "  # type: ignore[arg-type]
+            "give more images or a smaller batch_size"
+        )
+    fabric = fabric or Fabric(accelerator="auto", devices=1)
+    explainer.to(fabric.device)
+    optimizer = _optimizer(explainer.attention, recipe)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=recipe.max_lr, total_steps=recipe.steps + 1
+    )
+    attention, optimizer = fabric.setup(explainer.attention, optimizer)
+    rank_seed = seed + 1_000_003 * fabric.global_rank
+    state: dict[str, Any] = {
+        "attention": attention,
+        "optimizer": optimizer,
+        "scheduler": scheduler,
+        "generator": torch.Generator().manual_seed(rank_seed),
+        "history": [],
+        "recipe": {**asdict(recipe), "seed": seed},
+    }
+    _resume(fabric, checkpoint, state)
+    history, generator = state["history"], state["generator"]
+    attention.train()
+    batches = _batches(fabric, images, recipe, seed, len(history), workers)
+    for step, batch in zip(range(len(history), recipe.steps), batches, strict=False):
+        lr = scheduler.get_last_lr()[0]
+        terms = training_step(explainer, attention, batch, recipe, generator)
+        if not torch.isfinite(terms["total"]):
+            raise TTAMEError(
+                f"the loss is {float(terms['total'])} at step {step}; try a smaller max_lr than {recipe.max_lr}"
+            )
+        optimizer.zero_grad()
+        fabric.backward(terms["total"])
+        optimizer.step()
+        scheduler.step()
+        history.append({"step": step, "lr": lr} | {k: float(v.detach()) for k, v in terms.items()})
+        if checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < recipe.steps:
+            save_checkpoint(fabric, checkpoint, state)
+        if progress:
+            progress(step + 1, recipe.steps)
+    explainer.eval()
+    return history
+
+
+def training_step(
+    explainer: TTAME,
+    attention: nn.Module,
+    images: Tensor,
+    recipe: Recipe,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """Compute loss and diagnostics of one batch (Eq. 11-17).
+
+    Parameters
+    ----------
+    explainer : TTAME
+        Gives the frozen backbone.
+    attention : nn.Module
+        The explainer's attention mechanism, possibly wrapped for several processes.
+    images : Tensor
+        ``(B, 3, H, W)`` in [0, 1].
+    recipe : Recipe
+        Loss weights and the kind of other classes.
+    generator : torch.Generator
+        Of the draw of other classes.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Scalars; ``total`` carries the gradient.
+    """
+    backbone = explainer.backbone
+    with torch.no_grad():
+        logits, features = backbone.features(images)
+        truth = logits.argmax(1)  # (B,)
+    if recipe.other_classes == "uniform":
+        others = sample_other_classes(truth, backbone.num_classes, len(images) - 1, generator)
+    else:
+        others = in_batch_other_classes(truth)
+    map_logits = attention(features, torch.cat([truth[:, None], others], 1))  # (B, B, h_e, w_e)
+    maps = map_logits.sigmoid()
+    terms = ttame_loss(backbone(images, maps[:, 0]), truth, maps, recipe.loss)
+    return {
+        "total": terms.total,
+        "ce": terms.ce,
+        "area": terms.area,
+        "variation": terms.variation,
+        "truth_mean": maps[:, 0].mean(),
+        "truth_spread": maps[:, 0].flatten(1).std(1).mean(),
+        "others_mean": maps[:, 1:].mean(),
+        "logits_min": map_logits.min(),
+        "logits_max": map_logits.max(),
+    }
+
+
+def _optimizer(attention: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD with weight decay on the convolutions' weights alone."""
+    decayed = [p for p in attention.parameters() if p.ndim > 1]
+    plain = [p for p in attention.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=recipe.max_lr, momentum=recipe.momentum, nesterov=True)
+
+
+def _batches(
+    fabric: Fabric, images: Dataset, recipe: Recipe, seed: int, skip: int, workers: int
+) -> Iterator[Tensor]:
+    """Yield batches for ever, an order an epoch that depends on seed and epoch only."""
+    share = recipe.batch_size * fabric.world_size
+    per_epoch = len(images) // share  # type: ignore[arg-type]
+    if not per_epoch:
+        raise TTAMEError(
+            f"{len(images)} images do not fill {fabric.world_size} batches of {recipe.batch_size}"  # type: ignore[arg-type]
+        )
+    epoch, first = divmod(skip, per_epoch)
+    while True:
+        if hasattr(images, "set_epoch"):
+            images.set_epoch(epoch)
+        order = torch.randperm(
+            len(images),  # type: ignore[arg-type]
+            generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch),
+        )
+        mine = order[: per_epoch * share].view(per_epoch, fabric.world_size, recipe.batch_size)
+        chosen = mine[first:, fabric.global_rank].flatten().tolist()
+        loader = DataLoader(
+            Subset(images, chosen), batch_size=recipe.batch_size, num_workers=workers
+        )
+        for batch in loader:
+            yield batch["image"].to(fabric.device)
+        epoch, first = epoch + 1, 0
+
+
+def save_checkpoint(fabric: Fabric, path: str | Path, state: dict[str, Any]) -> None:
+    """Write a training's state under a temporary name, then rename it."""
+    values = {k: v.state_dict() if hasattr(v, "state_dict") else v for k, v in state.items()}
+    values["generator"] = state["generator"].get_state()
+    if fabric.is_global_zero:
+        with atomic_path(path) as temporary:
+            torch.save(values, temporary)
+    fabric.barrier()
+
+
+def _resume(fabric: Fabric, path: str | Path | None, state: dict[str, Any]) -> None:
+    """Take over a checkpoint's state where there is one of the same recipe."""
+    if path is None or not Path(path).is_file():
+        return
+    values = torch.load(path, map_location=fabric.device, weights_only=True)
+    if values["recipe"] != state["recipe"]:
+        return  # parameters have changed since: train anew
+    for key in ("attention", "optimizer", "scheduler"):
+        state[key].load_state_dict(values[key])
+    state["generator"].set_state(values["generator"].cpu())
+    state["history"].extend(values["history"])
