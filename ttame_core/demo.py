@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG, ResNet, VisionTransformer
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.vgg import make_layers
+from torchvision.models.vision_transformer import ConvStemConfig
 
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.wheels import DigitsInPhotographs
@@ -41,27 +42,35 @@ def demo_vgg() -> VGG:
 
 
 class NarrowResNet(ResNet):
-    """torchvision's ResNet with 5/32 of its channels and without the first pool."""
+    """torchvision's ResNet with 5/32 of its channels, for 64 px: maps of 32, 16, 8 px in layers 2 to 4.
+
+    The first pool and the stride of layer 2 are left out.
+    """
 
     def __init__(self) -> None:
         super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=CLASSES)
-        self.maxpool = nn.Identity()  # maps of 16, 8, 4 px in layers 2 to 4
+        self.maxpool = nn.Identity()
         self.fc = nn.Linear(512 * 5 // 32, CLASSES)
 
-    def _make_layer(self, block, planes, *args, **kwargs):
-        return super()._make_layer(block, planes * 5 // 32, *args, **kwargs)
+    def _make_layer(self, block, planes, blocks, stride=1, dilate=False):
+        stride = 1 if planes == 128 else stride
+        return super()._make_layer(block, planes * 5 // 32, blocks, stride, dilate)
 
 
 def demo_vit() -> VisionTransformer:
-    """Build a small ViT: patches of 8 px, an 8 x 8 grid, six blocks."""
+    """Build a small ViT: an 8 x 8 grid of tokens from a convolutional stem, five blocks.
+
+    With plain patches of 8 px it reached 62 % in thirty epochs.
+    """
     return VisionTransformer(
         image_size=64,
         patch_size=8,
-        num_layers=6,
+        num_layers=5,
         num_heads=4,
         hidden_dim=80,
         mlp_dim=160,
         num_classes=CLASSES,
+        conv_stem_configs=[ConvStemConfig(width, 3, 2) for width in (24, 40, 64)],
     )
 
 
@@ -72,9 +81,9 @@ DEMO_BACKBONES: dict[str, Callable[[], nn.Module]] = {
 }
 
 RECIPES = {
-    "demo_vgg": {"epochs": 10, "max_lr": 2e-3},
-    "demo_resnet": {"epochs": 8, "max_lr": 5e-3},
-    "demo_vit": {"epochs": 30, "max_lr": 1.5e-3},
+    "demo_vgg": {"epochs": 20, "images": 10_000, "max_lr": 2e-3},
+    "demo_resnet": {"epochs": 10, "images": 8_000, "max_lr": 5e-3},
+    "demo_vit": {"epochs": 14, "images": 8_000, "max_lr": 2e-3},
 }
 
 
@@ -114,7 +123,7 @@ def load_demo_backbone(name: str, weights: str | Path | None = "DEFAULT") -> nn.
 def train_demo_backbone(
     name: str,
     *,
-    images: int = 8000,
+    images: int | None = None,
     epochs: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -128,8 +137,8 @@ def train_demo_backbone(
     ----------
     name : str
         A key of `DEMO_BACKBONES`.
-    images : int
-        Training images.
+    images : int, optional
+        Training images; the recipe's by default.
     epochs : int, optional
         The recipe's by default.
     seed : int
@@ -144,7 +153,7 @@ def train_demo_backbone(
     """
     recipe = RECIPES[name]
     epochs = epochs or int(recipe["epochs"])
-    data = DigitsInPhotographs("train", images)
+    data = DigitsInPhotographs("train", images or int(recipe["images"]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = DEMO_BACKBONES[name]().to(memory_format=torch.channels_last)

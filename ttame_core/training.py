@@ -1,5 +1,6 @@
 """Training the attention mechanism: SGD, OneCycleLR, checkpoints that resume exactly."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -122,15 +123,16 @@ def train(
     for step, batch in zip(range(len(history), recipe.steps), batches, strict=False):
         lr = scheduler.get_last_lr()[0]
         terms = training_step(explainer, attention, batch, recipe, generator)
-        if not torch.isfinite(terms["total"]):
+        row = {k: float(v.detach()) for k, v in terms.items()}
+        if not math.isfinite(row["total"]):
             raise TTAMEError(
-                f"the loss is {float(terms['total'])} at step {step}; try a smaller max_lr than {recipe.max_lr}"
+                f"the loss is {row['total']} at step {step}; try a smaller max_lr than {recipe.max_lr}"
             )
         optimizer.zero_grad()
         fabric.backward(terms["total"])
         optimizer.step()
         scheduler.step()
-        history.append({"step": step, "lr": lr} | {k: float(v.detach()) for k, v in terms.items()})
+        history.append({"step": step, "lr": lr} | row)
         if checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < recipe.steps:
             save_checkpoint(fabric, checkpoint, state)
         if progress:

@@ -1,0 +1,90 @@
+"""T-TAME as a user meets it: explain, save, load."""
+
+import pytest
+import torch
+
+import ttame_core as tt
+
+
+def test_maps_are_scaled_to_0_and_1_at_the_largest_taps_size(tiny, noise):
+    explanation = tt.TTAME(tiny)(noise.images)
+    assert explanation.maps.shape == (24, 16, 16)
+    assert torch.equal(explanation.maps.amin((1, 2)), torch.zeros(24))
+    assert torch.equal(explanation.maps.amax((1, 2)), torch.ones(24))
+    scores = tiny(noise.images).softmax(1)
+    assert torch.allclose(explanation.confidences, scores.amax(1))
+    assert torch.equal(explanation.classes, scores.argmax(1))
+
+
+def test_batch_equals_loop_and_several_classes_equal_single_ones(tiny, noise):
+    explainer, images = tt.TTAME(tiny), noise.images[:5]
+    together = explainer.explain(images)
+    for i in range(5):
+        assert torch.allclose(explainer.explain(images[i : i + 1])[0], together[i], atol=1e-5)
+    classes = torch.tensor([[2, 7]]).expand(5, 2)
+    both = explainer.explain(images, classes)
+    assert both.shape == (5, 2, 16, 16)
+    assert torch.allclose(both[:, 1], explainer.explain(images, classes[:, 1]), atol=1e-5)
+
+
+def test_explaining_leaves_the_mode_and_the_images_alone(tiny, noise):
+    explainer = tt.TTAME(tiny).train()
+    before = noise.images.clone()
+    statistics = explainer.attention.branches[0].norm.running_mean.clone()
+    explainer.explain(noise.images)
+    assert explainer.attention.training
+    assert torch.equal(explainer.attention.branches[0].norm.running_mean, statistics)
+    assert torch.equal(noise.images, before)
+
+
+def test_saved_and_loaded_it_gives_the_same_maps(tiny, noise, tmp_path):
+    explainer = tt.TTAME(tiny, "no_skip", seed=3)
+    explainer.save(tmp_path / "e.safetensors", recipe="mine")
+    loaded = tt.TTAME.load(tmp_path / "e.safetensors", tiny)
+    assert loaded.variant == "no_skip"
+    assert torch.equal(loaded.explain(noise.images), explainer.explain(noise.images))
+    assert tt.TTAME.metadata(tmp_path / "e.safetensors")["recipe"] == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["e.safetensors"]
+
+
+def test_an_explainer_of_another_classifier_is_refused(tiny, tmp_path):
+    tt.TTAME(tt.load_backbone("demo_resnet")).save(tmp_path / "e.safetensors")
+    with pytest.raises(tt.TTAMEError, match="trained with taps"):
+        tt.TTAME.load(tmp_path / "e.safetensors", tiny)
+    other = tt.load_backbone("demo_resnet", weights=None)
+    with pytest.raises(tt.TTAMEError, match="backbone_fingerprint"):
+        tt.TTAME.load(tmp_path / "e.safetensors", other)
+
+
+def test_broken_and_missing_files(tiny, tmp_path):
+    (tmp_path / "e.safetensors").write_bytes(b"x" * 64)
+    with pytest.raises(tt.TTAMEError, match="is no explainer"):
+        tt.TTAME.load(tmp_path / "e.safetensors", tiny)
+    with pytest.raises(tt.TTAMEError, match="no explainer at"):
+        tt.TTAME.load(tmp_path / "f.safetensors", tiny)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(3, 16, 16), "expected"),
+        (torch.rand(2, 1, 16, 16), "expected"),
+        (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), "uint8"),
+        (torch.rand(2, 3, 16, 16) * 255, "pixel values / 255"),
+        (torch.full((2, 3, 16, 16), torch.nan), "nan"),
+    ],
+)
+def test_images_that_are_none(tiny, images, message):
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.TTAME(tiny).explain(images)
+
+
+@pytest.mark.parametrize("classes", [torch.tensor([0, 8]), torch.tensor([0]), torch.tensor([0.0, 1.0])])
+def test_classes_that_are_none(tiny, noise, classes):
+    with pytest.raises(tt.TTAMEError, match="classes"):
+        tt.TTAME(tiny).explain(noise.images[:2], classes)
+
+
+def test_unknown_variant(tiny):
+    with pytest.raises(tt.TTAMEError, match="did you mean 'no_skip'"):
+        tt.TTAME(tiny, "noskip")

@@ -1,0 +1,115 @@
+"""Training: frozen means frozen, same seed same bytes, resumed equals uninterrupted."""
+
+import pytest
+import torch
+
+import ttame_core as tt
+
+RECIPE = tt.Recipe(steps=7, batch_size=6, max_lr=0.05)
+
+
+def state(module):
+    return {k: v.clone() for k, v in module.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def trained(tiny, noise, **options):
+    explainer = tt.TTAME(tiny)
+    history = tt.train(explainer, noise, RECIPE, **options)
+    return state(explainer.attention), history
+
+
+def test_frozen_means_frozen(tiny, noise):
+    before = state(tiny)
+    explainer = tt.TTAME(tiny)
+    start = state(explainer.attention)
+    tt.train(explainer, noise, RECIPE)
+    assert same(state(tiny), before)
+    assert not any(m.training for m in tiny.modules())
+    assert not any(p.requires_grad or p.grad is not None for p in tiny.parameters())
+    assert not same(state(explainer.attention), start)
+    explainer.train()
+    assert not any(m.training for m in tiny.modules())
+
+
+def test_same_seed_same_bytes(tiny, noise):
+    first, history = trained(tiny, noise, seed=1)
+    second, again = trained(tiny, noise, seed=1)
+    other, _ = trained(tiny, noise, seed=2)
+    assert same(first, second)
+    assert history == again
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize("others", ["uniform", "in-batch"])
+def test_the_loss_falls(tiny, noise, others):
+    recipe = tt.Recipe(steps=60, batch_size=6, max_lr=0.05, other_classes=others)
+    history = tt.train(tt.TTAME(tiny), noise, recipe)
+    totals = [row["total"] for row in history]
+    assert sum(totals[-5:]) < 0.9 * sum(totals[:5])
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tiny, noise, tmp_path):
+    whole, history = trained(tiny, noise)
+
+    def kill(done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tiny, noise, checkpoint=tmp_path / "c", checkpoint_every=2, progress=kill)
+    seen = []
+    resumed, rest = trained(
+        tiny, noise, checkpoint=tmp_path / "c", progress=lambda done, total: seen.append(done)
+    )
+    assert seen == [5, 6, 7]  # from the checkpoint after step 4
+    assert same(resumed, whole)
+    assert rest == history
+
+
+def test_a_checkpoint_of_another_recipe_is_not_taken(tiny, noise, tmp_path):
+    tt.train(
+        tt.TTAME(tiny), noise, RECIPE, checkpoint=tmp_path / "c", checkpoint_every=2, seed=5
+    )
+    fresh, _ = trained(tiny, noise)
+    assert same(trained(tiny, noise, checkpoint=tmp_path / "c")[0], fresh)
+
+
+def test_weight_decay_spares_biases_and_norms(tiny, noise):
+    explainer = tt.TTAME(tiny)
+    from ttame_core.training import _optimizer
+
+    decayed, plain = _optimizer(explainer.attention, RECIPE).param_groups
+    names = {id(p): n for n, p in explainer.attention.named_parameters()}
+    assert {names[id(p)].rpartition(".")[2] for p in decayed["params"]} == {"weight"}
+    assert all("conv" in names[id(p)] or "fusion" in names[id(p)] for p in decayed["params"])
+    assert plain["weight_decay"] == 0 and decayed["weight_decay"] == 5e-4
+    assert len(names) == len(decayed["params"]) + len(plain["params"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"other_classes": "inbatch"}, "did you mean 'in-batch'"),
+        ({"steps": 0}, "at least 1 step"),
+        ({"batch_size": 1}, "batch norm"),
+        ({"max_lr": -1.0}, "positive rate"),
+    ],
+)
+def test_recipes_that_cannot_be(options, message):
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.Recipe(**options)
+
+
+def test_too_few_images(tiny, noise):
+    with pytest.raises(tt.TTAMEError, match="24 training images do not fill a batch of 32"):
+        tt.train(tt.TTAME(tiny), noise, tt.Recipe(steps=1, batch_size=32))
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tiny, noise):
+    noise.images[:] = torch.nan
+    with pytest.raises(tt.TTAMEError, match="loss is nan at step 0"):
+        tt.train(tt.TTAME(tiny), noise, RECIPE)
