@@ -24,7 +24,7 @@ $(READY): requirements.lock pyproject.toml
 	  || { echo "Python >= 3.11 is needed, $(PYTHON) is older; say make PYTHON=/path/to/python3.11"; exit 1; }
 	@rm -f $(READY)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
@@ -43,7 +43,7 @@ lint: $(READY) ## check style, types, notebooks and configurations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
-	$(BIN)/snakefmt --check --quiet Snakefile
+	$(BIN)/snakefmt --check Snakefile
 	$(BIN)/mypy
 
 retrain: $(READY) ## train the demo backbones anew and build the demo book on them

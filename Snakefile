@@ -60,11 +60,11 @@ rule backbones:
     output:
         notebook=f"{RESULTS}/backbones/00_backbones.ipynb",
         weights=[f"{RESULTS}/backbones/{name}.safetensors" for name in EDITION.demo_backbones],
-    params:
-        given=COMMON,
     log:
         f"{RESULTS}/logs/00_backbones.log",
     threads: workflow.cores
+    params:
+        given=COMMON,
     shell:
         RUN
 
@@ -78,12 +78,12 @@ rule train:
         notebook=f"{RESULTS}/{{folder}}/01_train.ipynb",
         explainer=f"{RESULTS}/{{folder}}/explainer.safetensors",
         history=f"{RESULTS}/{{folder}}/training.csv",
-    params:
-        given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
-        settings=lambda w: of(w.folder, "train"),
     log:
         f"{RESULTS}/logs/{{folder}}/01_train.log",
     threads: 1
+    params:
+        given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
+        settings=lambda w: of(w.folder, "train"),
     shell:
         RUN
 
@@ -97,12 +97,12 @@ rule evaluate:
         notebook=f"{RESULTS}/{{folder}}/02_evaluate.ipynb",
         scores=f"{RESULTS}/{{folder}}/scores.parquet",
         means=f"{RESULTS}/{{folder}}/means.csv",
-    params:
-        given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
-        settings=lambda w: of(w.folder, "evaluate"),
     log:
         f"{RESULTS}/logs/{{folder}}/02_evaluate.log",
     threads: 1
+    params:
+        given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
+        settings=lambda w: of(w.folder, "evaluate"),
     shell:
         RUN
 
@@ -115,12 +115,12 @@ rule compare:
     output:
         notebook=f"{RESULTS}/09_compare.ipynb",
         means=f"{RESULTS}/summary/means.csv",
-    params:
-        given=COMMON,
-        settings=list(FOLDERS),
     log:
         f"{RESULTS}/logs/09_compare.log",
     threads: workflow.cores
+    params:
+        given=COMMON,
+        settings=list(FOLDERS),
     shell:
         RUN
 
@@ -137,10 +137,10 @@ rule book:
         settings="book/_config.yml",
     output:
         f"{RESULTS}/book/_build/html/index.html",
-    params:
-        title=EDITION.config["title"],
     log:
         f"{RESULTS}/logs/book.log",
+    params:
+        title=EDITION.config["title"],
     shell:
         "python book/pages.py {RESULTS} {params.title:q} > {log} 2>&1 "
         "&& jupyter-book build --warningiserror --nitpick --all {RESULTS}/book >> {log} 2>&1 "

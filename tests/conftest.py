@@ -19,8 +19,12 @@ class TinyCNN(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
-        self.middle = nn.Sequential(nn.Conv2d(4, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)
+        )
+        self.middle = nn.Sequential(
+            nn.Conv2d(4, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(inplace=True)
+        )
         self.last = nn.Sequential(nn.Conv2d(6, 8, 3, 2, 1), nn.ReLU(inplace=True))
         self.drop = nn.Dropout(0.5)
         self.head = nn.Linear(8, 8)
@@ -33,14 +37,18 @@ class TinyCNN(nn.Module):
 def tiny():
     """A tapped TinyCNN."""
     preprocessing = Preprocessing(image_size=16, resize=16)
-    return tt.Backbone(TinyCNN(), ["stem", "middle", "last"], name="tiny", preprocessing=preprocessing)
+    return tt.Backbone(
+        TinyCNN(), ["stem", "middle", "last"], name="tiny", preprocessing=preprocessing
+    )
 
 
 class Noise(torch.utils.data.Dataset):
     """Random images with ids."""
 
     def __init__(self, size=24, pixels=16):
-        self.images = torch.rand(size, 3, pixels, pixels, generator=torch.Generator().manual_seed(1))
+        self.images = torch.rand(
+            size, 3, pixels, pixels, generator=torch.Generator().manual_seed(1)
+        )
 
     def __len__(self):
         return len(self.images)

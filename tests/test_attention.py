@@ -54,7 +54,9 @@ def test_all_classes_equal_selected_ones():
 
 def modules(variant):
     mechanism = tt.AttentionMechanism((5, 7, 9), 4, **tt.VARIANTS[variant])
-    return [(b.skip, type(b.norm).__name__, type(b.activation).__name__) for b in mechanism.branches]
+    return [
+        (b.skip, type(b.norm).__name__, type(b.activation).__name__) for b in mechanism.branches
+    ]
 
 
 def test_variants_differ_in_the_parts_they_name_only():

@@ -29,8 +29,18 @@ def test_demo_taps_and_shapes(name, shapes):
 @pytest.mark.parametrize(
     ("name", "taps", "shapes", "masking"),
     [
-        ("resnet50", ("layer2", "layer3", "layer4"), [(512, 28, 28), (1024, 14, 14), (2048, 7, 7)], "image"),
-        ("vgg16", ("features.16", "features.23", "features.30"), [(256, 28, 28), (512, 14, 14), (512, 7, 7)], "image"),
+        (
+            "resnet50",
+            ("layer2", "layer3", "layer4"),
+            [(512, 28, 28), (1024, 14, 14), (2048, 7, 7)],
+            "image",
+        ),
+        (
+            "vgg16",
+            ("features.16", "features.23", "features.30"),
+            [(256, 28, 28), (512, 14, 14), (512, 7, 7)],
+            "image",
+        ),
         (
             "vit_b_16",
             tuple(f"encoder.layers.encoder_layer_{i}" for i in (9, 10, 11)),
@@ -54,7 +64,16 @@ def test_vgg16_conv_taps_are_the_rectified_maps_before_the_pools():
         assert torch.equal(torch.nn.functional.max_pool2d(conv, 2), pool)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", "convnext_tiny", "swin_t", "timm/vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenet_v3_small",
+        "convnext_tiny",
+        "swin_t",
+        "timm/vit_tiny_patch16_224",
+        "deit_tiny_distilled_patch16_224",
+    ],
+)
 def test_other_architectures_by_name_with_default_taps(name):
     backbone = tt.load_backbone(name, weights=None)
     assert len(backbone.taps) == 3
@@ -76,7 +95,13 @@ def test_lite0_reads_photographs():
 
 def test_a_marked_patch_lands_in_its_cell():
     vit = torchvision.models.VisionTransformer(
-        image_size=32, patch_size=8, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8, num_classes=3
+        image_size=32,
+        patch_size=8,
+        num_layers=1,
+        num_heads=1,
+        hidden_dim=8,
+        mlp_dim=8,
+        num_classes=3,
     )
     with torch.no_grad():
         vit.encoder.pos_embedding.zero_()
@@ -114,7 +139,9 @@ def test_grids(output, prefix, shape):
     assert to_grid(output, "tap", prefix).shape == shape
 
 
-@pytest.mark.parametrize("output", [torch.zeros(2, 5), torch.zeros(2, 5, 1, 1), torch.zeros(2, 2, 9), None])
+@pytest.mark.parametrize(
+    "output", [torch.zeros(2, 5), torch.zeros(2, 5, 1, 1), torch.zeros(2, 2, 9), None]
+)
 def test_what_is_no_feature_map(output):
     with pytest.raises(tt.TTAMEError, match="'head' is no feature map"):
         to_grid(output, "head")
@@ -122,7 +149,10 @@ def test_what_is_no_feature_map(output):
 
 def test_an_inplace_relu_does_not_change_a_tap():
     model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 1), torch.nn.ReLU(inplace=True), torch.nn.Flatten(), torch.nn.Linear(64, 2)
+        torch.nn.Conv2d(3, 4, 1),
+        torch.nn.ReLU(inplace=True),
+        torch.nn.Flatten(),
+        torch.nn.Linear(64, 2),
     )
     small = Preprocessing(image_size=4, resize=4)
     backbone = tt.Backbone(model, ["0"], preprocessing=small)
@@ -178,7 +208,9 @@ def test_weights_from_a_file(tmp_path):
 
 def test_weights_that_do_not_fit(tmp_path):
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "b.safetensors")
-    with pytest.raises(tt.TTAMEError, match=r"do not fit ResNet: 1\d\d missing.*conv1.weight is \(1,\)"):
+    with pytest.raises(
+        tt.TTAMEError, match=r"do not fit ResNet: 1\d\d missing.*conv1.weight is \(1,\)"
+    ):
         tt.load_backbone("resnet18", tmp_path / "b.safetensors")
     (tmp_path / "c.safetensors").write_bytes(b"nonsense")
     with pytest.raises(tt.TTAMEError, match="cannot be read as weights"):
@@ -187,7 +219,7 @@ def test_weights_that_do_not_fit(tmp_path):
 
 def test_published_weights_come_from_the_cache_or_say_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
     with pytest.raises(tt.TTAMEError, match=r"neither in the cache.*weights='path"):
         tt.load_backbone("resnet18")
     url = torchvision.models.ResNet18_Weights.DEFAULT.url

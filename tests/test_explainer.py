@@ -79,7 +79,9 @@ def test_images_that_are_none(tiny, images, message):
         tt.TTAME(tiny).explain(images)
 
 
-@pytest.mark.parametrize("classes", [torch.tensor([0, 8]), torch.tensor([0]), torch.tensor([0.0, 1.0])])
+@pytest.mark.parametrize(
+    "classes", [torch.tensor([0, 8]), torch.tensor([0]), torch.tensor([0.0, 1.0])]
+)
 def test_classes_that_are_none(tiny, noise, classes):
     with pytest.raises(tt.TTAMEError, match="classes"):
         tt.TTAME(tiny).explain(noise.images[:2], classes)

@@ -21,7 +21,9 @@ def test_area_of_constant_maps():
 
 
 def test_variation_by_hand():
-    maps = torch.tensor([[[[0.0, 1.0], [2.0, 4.0]]]])  # vertical 4 + 9, horizontal 1 + 4, four values
+    maps = torch.tensor(
+        [[[[0.0, 1.0], [2.0, 4.0]]]]
+    )  # vertical 4 + 9, horizontal 1 + 4, four values
     assert variation_loss(maps).item() == pytest.approx(18 / 8)
     assert variation_loss(torch.ones(2, 2, 5, 5)) == 0
 

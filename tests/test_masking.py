@@ -40,7 +40,9 @@ def test_minmax():
 
 
 @settings(max_examples=40, deadline=None)
-@given(v=st.floats(0, 100), side=st.integers(2, 20), levels=st.integers(1, 5), seed=st.integers(0, 9))
+@given(
+    v=st.floats(0, 100), side=st.integers(2, 20), levels=st.integers(1, 5), seed=st.integers(0, 9)
+)
 def test_exactly_v_percent_whatever_the_ties(v, side, levels, seed):
     maps = torch.randint(0, levels, (3, side, side), generator=torch.Generator().manual_seed(seed))
     chosen = tt.select_top(maps.float(), v, seed)

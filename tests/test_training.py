@@ -71,9 +71,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tiny, noise, tmp_path):
 
 
 def test_a_checkpoint_of_another_recipe_is_not_taken(tiny, noise, tmp_path):
-    tt.train(
-        tt.TTAME(tiny), noise, RECIPE, checkpoint=tmp_path / "c", checkpoint_every=2, seed=5
-    )
+    tt.train(tt.TTAME(tiny), noise, RECIPE, checkpoint=tmp_path / "c", checkpoint_every=2, seed=5)
     fresh, _ = trained(tiny, noise)
     assert same(trained(tiny, noise, checkpoint=tmp_path / "c")[0], fresh)
 

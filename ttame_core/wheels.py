@@ -267,6 +267,8 @@ class WheelPhotographs(Dataset):
         return self.size
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self.size:  # what ends a loop over the images
+            raise IndexError(f"image {index} of {self.size}")
         which = index % len(self.files)
         rng = _generator(self.seed, self.split, self.epoch, index)
         name = self.files[which].stem
