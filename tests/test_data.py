@@ -98,18 +98,30 @@ def test_an_unreadable_image_is_named_or_skipped_and_counted(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     with pytest.raises(tt.TTAMEError, match=r"bad\.jpg"):
-        tt.ImageFolder(tmp_path, centre_crop(8))
-    folder = tt.ImageFolder(tmp_path, centre_crop(8), on_error="skip")
+        tt.ImageFolder(tmp_path, centre_crop(8, 8))
+    folder = tt.ImageFolder(tmp_path, centre_crop(8, 8), on_error="skip")
     assert (len(folder), folder.skipped) == (1, ["bad.jpg"])
     with pytest.raises(tt.TTAMEError, match=r"bad\.jpg"):
         tt.read_image(tmp_path / "bad.jpg")
 
 
+def test_a_backbone_reads_files_as_its_weights_ask_for(tiny, tmp_path):
+    picture = Image.fromarray(
+        np.arange(20 * 30 * 3, dtype=np.uint16).astype(np.uint8).reshape(20, 30, 3)
+    )
+    picture.save(tmp_path / "a.png")
+    image = tiny.read(tmp_path / "a.png")
+    assert image.shape == (1, 3, 16, 16)
+    assert torch.equal(image[0], tt.ImageFolder(tmp_path, tiny.crop)[0]["image"])
+    with pytest.raises(tt.TTAMEError, match=r"b\.png cannot be read"):
+        tiny.read(tmp_path / "b.png")
+
+
 def test_missing_and_empty_folders(tmp_path):
     with pytest.raises(tt.TTAMEError, match="no image folder"):
-        tt.ImageFolder(tmp_path / "nowhere", centre_crop(8))
+        tt.ImageFolder(tmp_path / "nowhere", centre_crop(8, 8))
     with pytest.raises(tt.TTAMEError, match=r"no images in .*\.jpg"):
-        tt.ImageFolder(tmp_path, centre_crop(8))
+        tt.ImageFolder(tmp_path, centre_crop(8, 8))
 
 
 @pytest.fixture
@@ -124,13 +136,13 @@ def folders(tmp_path):
 
 
 def test_val_and_test_are_disjoint_draws(folders):
-    spec = {"root": str(folders), "image_size": 8, "val": 8, "test": 12}
-    parts = [folder_split(spec, split, folders) for split in ("val", "test")]
+    spec, crop = {"root": str(folders), "val": 8, "test": 12}, (8, 8, "bilinear")
+    parts = [folder_split(spec, split, folders, *crop) for split in ("val", "test")]
     ids = [{part[i]["id"] for i in range(len(part))} for part in parts]
     assert (len(ids[0]), len(ids[1]), len(ids[0] | ids[1])) == (8, 12, 20)
     assert "class/03.png" in ids[0] | ids[1]
     with pytest.raises(tt.TTAMEError, match="holds 20 images, 21 are asked for"):
-        folder_split({**spec, "test": 13}, "test", folders)
+        folder_split({**spec, "test": 13}, "test", folders, *crop)
 
 
 def test_transforms(folders):
@@ -138,6 +150,8 @@ def test_transforms(folders):
     rng = np.random.default_rng(0)
     middle = torch.from_numpy(np.asarray(picture)[1:9, 1:9].copy()).permute(2, 0, 1) / 255
     assert torch.equal(centre_crop(8, 10)(picture, rng), middle)
+    cropped = picture.crop((1, 1, 9, 9))  # of the wanted size already: as it is
+    assert torch.equal(centre_crop(8, 10)(cropped, rng), middle)
     for transform in (random_crop_of(8, 10), random_resized(8)):
         crops = [transform(picture, np.random.default_rng(i)) for i in (0, 0, 1)]
         assert crops[0].shape == (3, 8, 8)

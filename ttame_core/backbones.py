@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ttame_core.data import Transform, centre_crop, read_image
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.layers import capture, to_grid, unwrap_logits
 from ttame_core.masking import ORDERS, mask_images
@@ -114,6 +116,34 @@ class Backbone(nn.Module):
         if self.preprocessing.bgr:
             images = images.flip(1)
         return (images - self.mean) / self.std
+
+    @property
+    def crop(self) -> Transform:
+        """The weights' own resizing and cropping, for `ImageFolder`."""
+        given = self.preprocessing
+        return centre_crop(given.image_size, given.resize, given.interpolation)
+
+    def read(self, *files: str | Path) -> Tensor:
+        """Read image files, resized and cropped as the weights ask for.
+
+        Parameters
+        ----------
+        *files : str or Path
+            Of any mode; see `read_image`.
+
+        Returns
+        -------
+        Tensor
+            ``(B, 3, H, W)`` in [0, 1], on the backbone's device.
+
+        Raises
+        ------
+        TTAMEError
+            If a file is missing or no readable image.
+        """
+        rng = np.random.default_rng(0)  # centre crops draw nothing
+        pictures = [self.crop(read_image(file), rng) for file in files]
+        return torch.stack(pictures).to(self.mean.device)
 
     def forward(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
         """Compute logits of images, masked by this backbone's procedure where masks are given.

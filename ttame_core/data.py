@@ -18,6 +18,8 @@ from ttame_core.errors import TTAMEError, nearest
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+INTERPOLATIONS = {m.name.lower(): m for m in Image.Resampling}
+"""Names of resampling filters, as classifiers' published preprocessing has them."""
 Transform = Callable[[Image.Image, np.random.Generator], Tensor]
 """Picture and source of randomness to ``(3, H, W)`` in [0, 1]."""
 
@@ -156,10 +158,13 @@ class ImageFolder(Dataset):
         return {"image": self.transform(read_image(file), rng), "id": image_id}
 
 
-def folder_split(spec: dict[str, Any], split: str, root: Path) -> ImageFolder:
+def folder_split(
+    spec: dict[str, Any], split: str, root: Path, size: int, resize: int, interpolation: str
+) -> ImageFolder:
     """Open a split of a folder that holds ``train`` and ``val``, as a configuration describes it.
 
     ``test`` and ``val`` are disjoint draws from the folder ``val``, as in Sec. IV-A.
+    They are cropped as the classifier's weights ask for; ``train`` is cropped at random.
 
     Parameters
     ----------
@@ -169,6 +174,10 @@ def folder_split(spec: dict[str, Any], split: str, root: Path) -> ImageFolder:
         Which part.
     root : Path
         Relative folders start here.
+    size, resize : int
+        Side of the crop, and the shorter side before it, in pixels.
+    interpolation : str
+        A key of `INTERPOLATIONS`.
 
     Returns
     -------
@@ -176,35 +185,41 @@ def folder_split(spec: dict[str, Any], split: str, root: Path) -> ImageFolder:
     """
     check_split(split)
     folder = root / spec["root"] / ("train" if split == "train" else "val")
-    size, resize = spec["image_size"], spec.get("resize")
     if split == "train":
         part = slice(spec["train"]) if spec.get("train") else None
-        transform = random_crop_of(size, resize) if resize else random_resized(size)
+        if spec.get("train_crop") == "random-resized":
+            transform = random_resized(size, interpolation)
+        else:
+            transform = random_crop_of(size, resize, interpolation)
     else:
         part = (
             slice(spec["val"]) if split == "val" else slice(spec["val"], spec["val"] + spec["test"])
         )
-        transform = centre_crop(size, resize or size)
+        transform = centre_crop(size, resize, interpolation)
     return ImageFolder(folder, transform, part, on_error=spec.get("on_error", "raise"))
 
 
-def centre_crop(size: int, resize: int | None = None) -> Transform:
-    """Make the evaluation transform: shorter side to ``resize`` (8/7 of the size), centre crop."""
-    resize = resize or round(size * 8 / 7)
+def centre_crop(size: int, resize: int, interpolation: str = "bicubic") -> Transform:
+    """Make the evaluation transform: shorter side to ``resize``, centre crop.
+
+    A picture that is already ``size`` x ``size`` has been cropped before and is taken as it is.
+    """
 
     def transform(picture: Image.Image, rng: np.random.Generator) -> Tensor:
-        picture = _shorter_side(picture, resize)
+        if picture.size == (size, size):
+            return to_tensor(picture)
+        picture = _shorter_side(picture, resize, interpolation)
         left, top = (picture.width - size) // 2, (picture.height - size) // 2
         return to_tensor(picture.crop((left, top, left + size, top + size)))
 
     return transform
 
 
-def random_crop_of(size: int, resize: int) -> Transform:
+def random_crop_of(size: int, resize: int, interpolation: str = "bicubic") -> Transform:
     """Make the paper's training transform: shorter side to ``resize``, random crop."""
 
     def transform(picture: Image.Image, rng: np.random.Generator) -> Tensor:
-        picture = _shorter_side(picture, resize)
+        picture = _shorter_side(picture, resize, interpolation)
         left = int(rng.integers(picture.width - size + 1))
         top = int(rng.integers(picture.height - size + 1))
         return to_tensor(picture.crop((left, top, left + size, top + size)))
@@ -212,7 +227,9 @@ def random_crop_of(size: int, resize: int) -> Transform:
     return transform
 
 
-def random_resized(size: int, scale: tuple[float, float] = (0.35, 1.0)) -> Transform:
+def random_resized(
+    size: int, interpolation: str = "bicubic", scale: tuple[float, float] = (0.35, 1.0)
+) -> Transform:
     """Make a transform for few or small images: a random square part of the area, perhaps mirrored."""
 
     def transform(picture: Image.Image, rng: np.random.Generator) -> Tensor:
@@ -220,16 +237,16 @@ def random_resized(size: int, scale: tuple[float, float] = (0.35, 1.0)) -> Trans
         left = int(rng.integers(picture.width - side + 1))
         top = int(rng.integers(picture.height - side + 1))
         box = (left, top, left + side, top + side)
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+        picture = picture.resize((size, size), INTERPOLATIONS[interpolation], box=box)
         return to_tensor(ImageOps.mirror(picture) if rng.uniform() < 0.5 else picture)
 
     return transform
 
 
-def _shorter_side(picture: Image.Image, pixels: int) -> Image.Image:
+def _shorter_side(picture: Image.Image, pixels: int, interpolation: str) -> Image.Image:
     scale = pixels / min(picture.size)
     size = (max(pixels, round(picture.width * scale)), max(pixels, round(picture.height * scale)))
-    return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
+    return picture if size == picture.size else picture.resize(size, INTERPOLATIONS[interpolation])
 
 
 def check_split(split: str) -> None:

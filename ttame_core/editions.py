@@ -132,13 +132,13 @@ class Edition:
             weights = self.root / weights
         return load_backbone(name, weights, entry.get("taps"), masking=entry.get("masking"))
 
-    def images(self, backbone: str, split: str) -> Any:
-        """Open the images of a backbone.
+    def images(self, backbone: Backbone, split: str) -> Any:
+        """Open the images of a backbone, cropped and resized as its weights ask for.
 
         Parameters
         ----------
-        backbone : str
-            Name of the backbone.
+        backbone : Backbone
+            As `backbone` loaded it.
         split : {"train", "val", "test"}
             Which part of them.
 
@@ -147,13 +147,14 @@ class Edition:
         Dataset
             Items as `ttame_core.data` describes.
         """
-        spec = self.config["data"][self.entry(backbone)["data"]]
-        size, pixels = spec.get(split), spec["image_size"]
+        spec = self.config["data"][self.entry(backbone.name)["data"]]
+        size, given = spec.get(split), backbone.preprocessing
         if spec["kind"] == "digits":
-            return wheels.DigitsInPhotographs(split, size, image_size=pixels)
+            return wheels.DigitsInPhotographs(split, size, image_size=given.image_size)
+        crop = (given.image_size, given.resize, given.interpolation)
         if spec["kind"] == "photographs":
-            return wheels.WheelPhotographs(split, size, image_size=pixels)
-        return data.folder_split(spec, split, self.root)
+            return wheels.WheelPhotographs(split, size, 0, *crop)
+        return data.folder_split(spec, split, self.root, *crop)
 
     def recipe(self, backbone: str) -> Recipe:
         """Return how a backbone's attention mechanism is trained."""
@@ -169,15 +170,15 @@ class Edition:
     def _training(self, backbone: str) -> dict[str, Any]:
         return {**self.config["train"], **self.entry(backbone).get("train", {})}
 
-    def explainer_file(self, backbone: str) -> Path:
-        """Where a backbone's trained explainer lies."""
+    def training_files(self, backbone: str) -> tuple[Path, Path]:
+        """Where a backbone's trained explainer and the history of its training lie."""
         variant = self.variant(backbone)
         suffix = "" if variant == "proposed" else f"-{variant}"
-        return self.folder(backbone) / f"explainer{suffix}.safetensors"
+        folder = self.folder(backbone)
+        return folder / f"explainer{suffix}.safetensors", folder / f"training{suffix}.csv"
 
     def train(
         self,
-        name: str,
         backbone: Backbone,
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[TTAME, pd.DataFrame]:
@@ -185,10 +186,8 @@ class Edition:
 
         Parameters
         ----------
-        name : str
-            Name of the backbone in the edition.
         backbone : Backbone
-            The loaded classifier.
+            As `backbone` loaded it.
         progress : callable, optional
             Called with (steps done, steps in all).
 
@@ -197,23 +196,22 @@ class Edition:
         tuple of TTAME and DataFrame
             The explainer, and its training history, a row a step.
         """
-        file = self.explainer_file(name)
+        name = backbone.name
+        file, record = self.training_files(name)
         checkpoint = file.with_suffix(".checkpoint")
         recipe = self.recipe(name)
         explainer = TTAME(backbone, self.variant(name), seed=self.seed)
         history = pd.DataFrame(
             train(
                 explainer,
-                self.images(name, "train"),
+                self.images(backbone, "train"),
                 recipe,
                 seed=self.seed,
                 checkpoint=checkpoint,
                 progress=progress,
             )
         )
-        with atomic_path(
-            file.with_name(file.stem.replace("explainer", "training") + ".csv")
-        ) as path:
+        with atomic_path(record) as path:
             history.to_csv(path, index=False)
         explainer.save(file, recipe=self._recipe_text(name))
         checkpoint.unlink(missing_ok=True)
@@ -221,7 +219,6 @@ class Edition:
 
     def explainer(
         self,
-        name: str,
         backbone: Backbone,
         progress: Callable[[int, int], None] | None = None,
     ) -> TTAME:
@@ -229,10 +226,8 @@ class Edition:
 
         Parameters
         ----------
-        name : str
-            Name of the backbone in the edition.
         backbone : Backbone
-            The loaded classifier.
+            As `backbone` loaded it.
         progress : callable, optional
             Called with (steps done, steps in all) while training.
 
@@ -241,10 +236,11 @@ class Edition:
         TTAME
             In evaluation mode.
         """
-        file = self.explainer_file(name)
-        if file.is_file() and TTAME.metadata(file).get("recipe") == self._recipe_text(name):
+        file, _ = self.training_files(backbone.name)
+        recipe = self._recipe_text(backbone.name)
+        if file.is_file() and TTAME.metadata(file).get("recipe") == recipe:
             return TTAME.load(file, backbone)
-        return self.train(name, backbone, progress)[0]
+        return self.train(backbone, progress)[0]
 
     def _recipe_text(self, name: str) -> str:
         spec = self.config["data"][self.entry(name)["data"]]

@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -97,7 +96,7 @@ class Run:
     def save_figure(self, figure: Figure, name: str) -> None:
         """Write a figure as PNG or SVG, by the suffix of its name."""
         with atomic_path(self.folder / name) as path:
-            figure.savefig(path)
+            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
         self.outputs.append(name)
 
     def finish(self) -> None:
@@ -139,18 +138,19 @@ class Run:
         return f"papermill notebooks/{self.notebook}.ipynb {self.notebook}-out.ipynb {given}"
 
 
-def start_run(notebook: str, namespace: Mapping[str, Any]) -> Run:
+def start_run(notebook: str, namespace: dict[str, Any]) -> Run:
     """Check a notebook's parameters, seed torch, open its folder.
 
-    Call it right after the parameters and the imports, before anything else is defined.
+    Call it right after the parameters and the imports. In a kernel where the notebook has run before, names
+    it does not know are its own variables and pass.
 
     Parameters
     ----------
     notebook : str
         Name without suffix, a key of `NOTEBOOKS`.
-    namespace : mapping
-        The notebook's ``globals()``. papermill only warns of a parameter that a notebook does not
-        know; here it is an error.
+    namespace : dict
+        The notebook's ``globals()``; ``_ttame_started`` is set there. papermill only warns of a parameter
+        that a notebook does not know; here it is an error.
 
     Returns
     -------
@@ -168,6 +168,8 @@ def start_run(notebook: str, namespace: Mapping[str, Any]) -> Run:
         for name, value in namespace.items()
         if not name.startswith("_") and name not in SHELL_NAMES and isinstance(value, literals)
     }
+    if "_ttame_started" in namespace:
+        given = {name: given[name] for name in known if name in given}
     for name, value in given.items():
         if name not in known:
             raise TTAMEError(f"{notebook} has no parameter {name!r}; {nearest(name, known)}")
@@ -183,6 +185,7 @@ def start_run(notebook: str, namespace: Mapping[str, Any]) -> Run:
     if notebook == "00_backbones":
         folder = edition.results / "backbones"
     folder.mkdir(parents=True, exist_ok=True)
+    namespace["_ttame_started"] = True
     return Run(notebook, parameters, edition, folder)
 
 

@@ -233,8 +233,10 @@ class WheelPhotographs(Dataset):
         Images; training crops can be any number (500 by default), the others have what there is.
     seed : int
         Of the crops.
-    image_size : int
-        Side in pixels.
+    image_size, resize : int
+        Side of the images, and the shorter side before they are cropped, in pixels.
+    interpolation : str
+        How they are resized.
 
     Raises
     ------
@@ -244,7 +246,15 @@ class WheelPhotographs(Dataset):
 
     PARTS: ClassVar = {"train": slice(12, 20), "val": slice(8, 12), "test": slice(0, 8)}
 
-    def __init__(self, split: str, size: int | None = None, seed: int = 0, image_size: int = 224):
+    def __init__(
+        self,
+        split: str,
+        size: int | None = None,
+        seed: int = 0,
+        image_size: int = 224,
+        resize: int = 256,
+        interpolation: str = "bicubic",
+    ):
         check_split(split)
         files = sorted((wheel_folder("foolbox") / "data").glob("imagenet_*.jpg"))[self.PARTS[split]]
         if split == "train":
@@ -257,7 +267,11 @@ class WheelPhotographs(Dataset):
         self.size = size or (500 if split == "train" else len(files))
         self.files = files
         self.pictures = [read_image(f) for f in files]
-        self.transform = random_resized(image_size) if split == "train" else centre_crop(image_size)
+        self.transform = (
+            random_resized(image_size, interpolation)
+            if split == "train"
+            else centre_crop(image_size, resize, interpolation)
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other crops in each epoch, the same whenever that epoch is run."""

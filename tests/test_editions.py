@@ -1,0 +1,98 @@
+"""Editions: settings, overrules, explainers that are trained once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import ttame_core as tt
+from ttame_core.training import Recipe
+from ttame_core.zoo import Preprocessing
+
+ROOT = Path(__file__).parents[1]
+
+
+def read(tmp_path, **settings):
+    return tt.Edition.read("smoke", settings, results=str(tmp_path), root=ROOT)
+
+
+def test_a_backbones_own_settings_win_over_the_editions():
+    edition = tt.Edition.read("demo", root=ROOT)
+    assert edition.recipe("demo_vgg") == Recipe(steps=125, batch_size=32, max_lr=0.1)
+    own = edition.recipe("efficientnet_lite0")
+    assert own.other_classes == "in-batch"
+    assert own.loss == tt.LossWeights()
+
+
+def test_given_settings_win_over_both(tmp_path):
+    edition = tt.Edition.read("demo", {"max_lr": 0.5, "seed": 7}, root=ROOT)
+    assert {edition.recipe(b).max_lr for b in edition.backbones} == {0.5}
+    assert edition.seed == 7
+    assert tt.Edition.read("demo", root=ROOT).seed == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stepps": 3}, "stepps"),
+        ({"steps": 0}, "0 is less than"),
+        ({"variant": "no-skip"}, "no_skip"),
+        ({"methods": ["gradcam"]}, "gradcam"),
+        ({"data_root": "photos"}, "choose the edition imagenette"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.Edition.read("smoke", settings, root=ROOT)
+
+
+def test_unknown_edition_and_backbone(tmp_path):
+    with pytest.raises(tt.TTAMEError, match="did you mean 'demo'"):
+        tt.Edition.read("dem", root=ROOT)
+    with pytest.raises(tt.TTAMEError, match="did you mean 'demo_vit'"):
+        read(tmp_path).backbone("demo_vitt")
+    with pytest.raises(tt.TTAMEError, match="did you mean 'resnet50'"):
+        tt.Edition.read("demo", root=ROOT).entry("resnet500")
+
+
+def test_any_imagenet_classifier_runs_on_an_editions_photographs():
+    edition = tt.Edition.read("demo", root=ROOT)
+    assert edition.entry("timm/vit_tiny_patch16_224") == {"data": "photographs"}
+    assert edition.folder("timm/vit_tiny_patch16_224").name == "timm-vit_tiny_patch16_224"
+
+
+def test_images_are_cropped_as_the_weights_ask_for(tmp_path):
+    edition = tt.Edition.read("demo", results=str(tmp_path), root=ROOT)
+    small = tt.Backbone(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Flatten(), torch.nn.Linear(4096, 2)),
+        ["0"],
+        name="efficientnet_lite0",
+        preprocessing=Preprocessing(image_size=32, resize=40),
+    )
+    assert edition.images(small, "test")[0]["image"].shape == (3, 32, 32)
+
+
+def test_an_explainer_is_trained_once_for_a_recipe(tmp_path):
+    steps = []
+    first = read(tmp_path, steps=2)
+    model = first.backbone("demo_resnet")
+
+    def count(done, total):
+        steps.append((done, total))
+
+    trained = first.explainer(model, count)
+    assert steps == [(1, 2), (2, 2)]
+    again = first.explainer(model, count)
+    assert len(steps) == 2
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(again.explain(images), trained.explain(images))
+    read(tmp_path, steps=3).explainer(model, count)
+    assert steps[2:] == [(1, 3), (2, 3), (3, 3)]
+    files = {p.name for p in (tmp_path / "smoke" / "demo_resnet").iterdir()}
+    assert files == {"explainer.safetensors", "training.csv"}
+
+
+def test_a_variant_has_files_of_its_own(tmp_path):
+    edition = read(tmp_path, variant="no_skip")
+    names = [f.name for f in edition.training_files("demo_resnet")]
+    assert names == ["explainer-no_skip.safetensors", "training-no_skip.csv"]

@@ -1,0 +1,73 @@
+"""Tables and figures: what they show is what was measured."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from ttame_core import figures
+
+
+def scores():
+    rows = [
+        (backbone, method, "ad", 15, f"i{i}", value + i)
+        for backbone in ("a", "b")
+        for method, value in (("t-tame", 10.0), ("grad-cam", 20.0), ("all-ones", 0.0))
+        for i in range(4)
+    ]
+    return pd.DataFrame(rows, columns=["backbone", "method", "measure", "v", "image_id", "value"])
+
+
+def test_means_and_their_intervals():
+    means = figures.means_table(scores(), by=["backbone", "method"])
+    row = means[(means["backbone"] == "a") & (means["method"] == "grad-cam")].iloc[0]
+    assert (row["n"], row["mean"]) == (4, 21.5)
+    assert 20 <= row["low"] < 21.5 < row["high"] <= 23
+    assert figures.bootstrap_interval(np.full(5, 3.0)) == (3, 3)
+
+
+def test_the_interval_covers_a_known_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        low, high = figures.bootstrap_interval(rng.exponential(1.0, 100))
+        covered += low <= 1.0 <= high
+    assert 0.89 <= covered / 200 <= 0.99
+
+
+def test_a_table_reads_mean_and_interval():
+    means = figures.means_table(scores())
+    assert list(means.columns) == ["method", "measure", "v", "n", "mean", "low", "high"]
+    table = figures.wide_table(means)
+    assert table.loc["t-tame", "AD(15) ↓"].startswith("11.5 [")
+
+
+def test_the_best_method_is_bold_and_controls_do_not_compete():
+    means = figures.means_table(scores(), by=["backbone", "method"])
+    html = figures.best_marked(means)
+    html._compute()
+    bold = {html.index[row] for (row, _), style in html.ctx.items() if style}
+    assert bold == {("a", "t-tame"), ("b", "t-tame")}
+
+
+def test_ties_are_all_bold():
+    tied = scores()
+    tied.loc[tied["method"] == "grad-cam", "value"] -= 10
+    html = figures.best_marked(figures.means_table(tied, by=["backbone", "method"]))
+    html._compute()
+    assert len([s for s in html.ctx.values() if s]) == 4
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_a_gallery_is_the_same_file_each_time(tmp_path, suffix):
+    figures.theme()
+    images = torch.rand(3, 3, 16, 16)
+    for name in ("a", "b"):
+        figure = figures.gallery(images, {"one": torch.rand(3, 4, 4).mul(0), "two": images[:, 0]})
+        assert len(figure.axes) == 9 + 1  # three rows of three, one colour bar
+        figure.savefig(
+            tmp_path / f"{name}.{suffix}", metadata={"Date": None} if suffix == "svg" else None
+        )
+        plt.close(figure)
+    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()

@@ -1,0 +1,118 @@
+"""The smoke edition end to end: the graph, the notebooks, the book with warnings as errors."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BACKBONES = ("demo_resnet", "demo_vit")
+pytestmark = pytest.mark.slow
+
+
+def call(*command, **options):
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, **options
+    )
+
+
+def snakemake(results, *options):
+    settings = ["--config", "edition=smoke", f"results={results}"]
+    done = call("snakemake", "--cores", "2", "--nolock", *options, *settings)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """Results of the whole smoke edition, made once."""
+    results = tmp_path_factory.mktemp("results")
+    snakemake(results)
+    return results / "smoke"
+
+
+def test_scores_hold_every_image_method_and_measure(smoke):
+    for backbone in BACKBONES:
+        scores = pd.read_parquet(smoke / backbone / "scores.parquet")
+        assert set(scores["method"]) == {"t-tame", "grad-cam", "random", "all-ones"}
+        scored = scores[scores["measure"] != "invalid"]
+        keys = [(m, v) for m in ("ad", "ic") for v in (100, 50, 15)]
+        keys += [("confidence", 100), ("pointing", 100), ("energy", 100)]
+        counts = scored.groupby(["method", "measure", "v"]).size()
+        assert set(counts.loc["random"].index) == set(keys)
+        assert (counts.loc[["random", "all-ones"]] == 24).all()
+        bad = scores[scores["measure"] == "invalid"].groupby("method")["value"].sum()
+        for method, number in bad.items():
+            assert (counts.loc[method] == 24 - number).all()
+        assert scored["value"].between(0, 100).all()
+        assert set(scores["backbone"]) == {backbone}
+
+
+def test_every_manifest_says_what_made_it(smoke):
+    manifests = [json.loads(f.read_text()) for f in smoke.rglob("0*.json") if "book" not in f.parts]
+    assert len(manifests) == 5
+    for manifest in manifests:
+        assert manifest["command"].startswith(f"papermill notebooks/{manifest['notebook']}.ipynb")
+        assert manifest["seed"] == 0
+
+
+def test_nothing_is_left_half_written_or_in_the_repository(smoke):
+    names = [f.name for f in smoke.rglob("*") if "book" not in f.parts]
+    assert not [n for n in names if ".part" in n or n.endswith(".checkpoint") or n.startswith(".")]
+    assert not list((ROOT / "notebooks").glob("*-out.ipynb"))
+
+
+def test_an_unchanged_edition_runs_nothing_again(smoke):
+    assert "Nothing to be done" in snakemake(smoke.parent)
+
+
+def test_the_book_has_a_page_for_every_notebook_and_loads_nothing_from_elsewhere(smoke):
+    html = smoke / "book" / "_build" / "html"
+    pages = ["intro", "09_compare", "method", "measures", "provenance"]
+    pages += [f"{b}/{n}" for b in BACKBONES for n in ("01_train", "02_evaluate")]
+    for page in pages:
+        text = (html / f"{page}.html").read_text()
+        loaded = re.findall(r'<(?:script|img|link|iframe)[^>]+?(?:src|href)="(https?:[^"]+)"', text)
+        assert not loaded, page
+        assert "Traceback" not in text
+    overview = (html / "09_compare.html").read_text()
+    for word in ("demo_resnet", "demo_vit", "AD(15)", "Reproduce this page"):
+        assert word in overview
+    assert 'alt=""' not in overview
+
+
+def test_pages_hide_the_plumbing(smoke):
+    text = (smoke / "book" / "_build" / "html" / "demo_vit" / "02_evaluate.html").read_text()
+    assert "injected" not in text.lower()
+    assert "import torch" not in text
+    assert "papermill notebooks/02_evaluate.ipynb" in text
+
+
+def papermill(tmp_path, *parameters):
+    out = tmp_path / "out.ipynb"
+    done = call(
+        *("papermill", "--no-progress-bar", "notebooks/02_evaluate.ipynb", str(out)),
+        *("-p", "edition", "smoke", "-p", "results", str(tmp_path), *parameters),
+    )
+    return out, done
+
+
+def test_one_notebook_alone_by_papermill(tmp_path):
+    out, done = papermill(tmp_path, "-p", "backbone", "demo_resnet", "-p", "images", "6")
+    assert done.returncode == 0, done.stderr[-3000:]
+    scores = pd.read_parquet(tmp_path / "smoke" / "demo_resnet" / "scores.parquet")
+    assert scores["image_id"].nunique() == 6
+    assert nbformat.read(out, 4).metadata.papermill.exception is None
+
+
+def test_a_mistyped_parameter_stops_the_notebook(tmp_path):
+    _, done = papermill(tmp_path, "-p", "backbnoe", "demo_resnet")
+    assert done.returncode != 0
+    assert "has no parameter 'backbnoe'; did you mean 'backbone'" in done.stderr

@@ -1,0 +1,95 @@
+"""Runs of notebooks: parameters are strict, files are whole, progress is readable."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import ttame_core as tt
+from ttame_core.files import atomic_path
+
+
+def parameters(tmp_path, **given):
+    return {"edition": "smoke", "backbone": "demo_vit", "results": str(tmp_path), **given}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_lrr": 0.1}, "has no parameter 'max_lrr'; did you mean 'max_lr'"),
+        ({"steps": "ten"}, "steps.*'ten'; expected int"),
+        ({"steps": True}, "steps.*True; expected int"),
+        ({"edition": "smokes"}, "did you mean 'smoke'"),
+        ({"backbone": "demo_vitt"}, "did you mean 'demo_vit'"),
+        ({"steps": -1}, "-1 is less than"),
+    ],
+)
+def test_bad_parameters_stop_before_anything_is_written(tmp_path, given, message):
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.start_run("01_train", parameters(tmp_path, **given))
+    assert not list(tmp_path.iterdir())
+
+
+def test_none_means_the_editions_and_private_names_are_no_parameters(tmp_path):
+    run = tt.start_run("01_train", parameters(tmp_path, steps=None, _i="cell", In=[""], fine=print))
+    assert "steps" not in run.parameters
+    assert run.edition.recipe("demo_vit").steps == 3
+    assert run.folder == tmp_path / "smoke" / "demo_vit"
+
+
+def test_cells_can_be_run_again_in_the_same_kernel(tmp_path):
+    namespace = parameters(tmp_path)
+    tt.start_run("01_train", namespace)
+    namespace |= {"rows": [1, 2], "steps": 5}  # a variable of the notebook, and a changed parameter
+    assert tt.start_run("01_train", namespace).edition.recipe("demo_vit").steps == 5
+    namespace["steps"] = "five"
+    with pytest.raises(tt.TTAMEError, match="five"):
+        tt.start_run("01_train", namespace)
+
+
+def test_the_manifest_can_repeat_the_run(tmp_path, capsys):
+    run = tt.start_run("02_evaluate", parameters(tmp_path, methods=["t-tame", "random"], images=3))
+    run.save_table(pd.DataFrame({"a": [1]}), "a.csv")
+    run.finish()
+    manifest = json.loads((run.folder / "02_evaluate.json").read_text())
+    assert "-p backbone demo_vit" in manifest["command"]
+    assert '-y \'methods: ["t-tame", "random"]\'' in manifest["command"]
+    assert manifest["outputs"] == ["a.csv"]
+    for key in ("commit", "versions", "seed", "device", "seconds", "peak_memory_gb"):
+        assert manifest[key] not in (None, "", {})
+    assert "a.csv, 02_evaluate.json" in capsys.readouterr().out
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    target = tmp_path / "folder" / "table.csv"
+    with pytest.raises(RuntimeError), atomic_path(target) as path:
+        path.write_text("half")
+        raise RuntimeError
+    assert not list(target.parent.iterdir())
+    with atomic_path(target) as path:
+        path.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+
+
+def test_progress_says_how_long_it_will_take(capsys, monkeypatch):
+    monkeypatch.setattr("sys.__stderr__", __import__("sys").stderr)
+    progress = tt.Progress("training", every=0)
+    progress(1, 4)
+    progress(4, 4)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("training: 1/4") and "left" in first
+    assert last.startswith("training: 4/4") and "left" not in last
+
+
+def test_the_project_is_found_from_below_and_the_lack_of_one_is_said(tmp_path, monkeypatch):
+    from ttame_core import editions
+
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(root / "notebooks")
+    assert editions.project_root() == root
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(editions, "__file__", str(tmp_path / "site" / "ttame_core" / "editions.py"))
+    with pytest.raises(tt.TTAMEError, match="no project found"):
+        editions.project_root()
