@@ -48,19 +48,20 @@ def test_scores_of_a_classifier_that_looks_left(left_half):
     maps = torch.zeros(2, 8, 8)
     maps[0, :, :4] = 1  # the half that counts
     maps[1, :, 4:] = 1  # the other
-    scores = tt.score_batch(left_half, images, classes, maps)
+    sure = left_half(images).softmax(1)[:, 0]
+    scores = tt.score_batch(left_half, images, classes, sure, maps)
     full, empty, part = (torch.tensor(x).sigmoid() for x in (4.0, 0.0, 4 * 0.3125))
     expected = {(100, 0): 0, (100, 1): full - empty, (50, 0): 0, (50, 1): full - empty}
     for (v, image), drop in expected.items():
         assert scores["ad", v][image] == pytest.approx(float(100 * drop / full), abs=1e-4)
     assert scores["ad", 15][0] == pytest.approx(float(100 * (full - part) / full), abs=1e-4)
-    assert scores["confidence", 100][0] == pytest.approx(float(100 * full), abs=1e-4)
+    assert sure[0] == pytest.approx(float(full))
 
 
 def test_all_ones_changes_nothing(left_half):
     images = torch.rand(5, 3, 8, 8)
-    classes = left_half(images).argmax(1)
-    scores = tt.score_batch(left_half, images, classes, torch.ones(5, 8, 8))
+    full, classes = left_half(images).softmax(1).max(1)
+    scores = tt.score_batch(left_half, images, classes, full, torch.ones(5, 8, 8))
     assert scores["ad", 100].max() == 0
     assert scores["ic", 100].max() == 0
 
@@ -89,17 +90,37 @@ def test_invalid_maps_are_found_counted_and_not_scored(left_half, noise):
 
 
 def test_chunks_and_batches_do_not_matter(tiny, noise):
-    images, classes = noise.images, tiny(noise.images).argmax(1)
+    images = noise.images
+    full, classes = tiny(images).softmax(1).max(1)
     maps = torch.rand(24, 4, 4)
-    before = images.clone()
-    together = tt.score_batch(tiny, images, classes, maps)
+    before = images.clone(), maps.clone()
+    measures = {m: (15, 50) for m in tt.MEASURES}
+    together = tt.score_batch(tiny, images, classes, full, maps, measures)
+    chunked = tt.score_batch(tiny, images, classes, full, maps, measures, chunk=5)
+    for key, values in together.items():
+        assert torch.allclose(values, chunked[key], atol=1e-3), key
     for i in (0, 7, 23):
-        alone = tt.score_batch(tiny, images[i : i + 1], classes[i : i + 1], maps[i : i + 1])
+        one = slice(i, i + 1)
+        alone = tt.score_batch(tiny, images[one], classes[one], full[one], maps[one], measures)
         for key, value in alone.items():
             assert torch.allclose(value[0], together[key][i], atol=1e-3), key
-    assert torch.equal(images, before)
+    assert torch.equal(images, before[0]) and torch.equal(maps, before[1])
 
 
 def test_wrong_number_of_maps(tiny, noise):
+    classes = torch.zeros(24).long()
     with pytest.raises(tt.TTAMEError, match=r"expected \(24, h, w\)"):
-        tt.score_batch(tiny, noise.images, torch.zeros(24).long(), torch.rand(3, 4, 4))
+        tt.score_batch(tiny, noise.images, classes, torch.rand(24), torch.rand(3, 4, 4))
+    batch = {"image": noise.images[:2], "id": ["a", "b"]}
+    with pytest.raises(tt.TTAMEError, match=r"flat gives maps \(2, 4\)"):
+        evaluate(tiny, {"flat": lambda images, classes: torch.rand(2, 4)}, [batch])
+
+
+@pytest.mark.parametrize(
+    ("measures", "message"),
+    [({"morff": (10,)}, "did you mean 'morf'"), ({"ad": (101,)}, "101")],
+)
+def test_measures_that_do_not_exist(tiny, noise, measures, message):
+    full, classes = tiny(noise.images).softmax(1).max(1)
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.score_batch(tiny, noise.images, classes, full, torch.rand(24, 4, 4), measures)

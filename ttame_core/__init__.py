@@ -14,10 +14,11 @@ from ttame_core.data import ImageFolder, read_image
 from ttame_core.editions import Edition
 from ttame_core.errors import TTAMEError
 from ttame_core.explainer import TTAME, Explanation
+from ttame_core.imputation import impute, mean_fill
 from ttame_core.losses import LossWeights, ttame_loss
 from ttame_core.masking import keep_top, mask_images, minmax, select_top
 from ttame_core.methods import METHODS, method
-from ttame_core.metrics import evaluate, score_batch
+from ttame_core.metrics import MEASURES, evaluate, score_batch
 from ttame_core.runs import Progress, Run, start_run
 from ttame_core.training import Recipe, train
 from ttame_core.wheels import DigitsInPhotographs, WheelPhotographs
@@ -25,6 +26,7 @@ from ttame_core.wheels import DigitsInPhotographs, WheelPhotographs
 __version__ = "0.1.0"
 
 __all__ = [
+    "MEASURES",
     "METHODS",
     "TTAME",
     "VARIANTS",
@@ -42,10 +44,12 @@ __all__ = [
     "WheelPhotographs",
     "evaluate",
     "figures",
+    "impute",
     "keep_top",
     "list_taps",
     "load_backbone",
     "mask_images",
+    "mean_fill",
     "method",
     "minmax",
     "read_image",

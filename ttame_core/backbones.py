@@ -161,8 +161,12 @@ class Backbone(nn.Module):
             ``(B, K)``.
         """
         if masks is None:
-            return unwrap_logits(self.model(self.standardise(images)))
-        return unwrap_logits(self.model(mask_images(images, masks, self.standardise, self.masking)))
+            return self.logits(self.standardise(images))
+        return self.logits(mask_images(images, masks, self.standardise, self.masking))
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Compute logits ``(B, K)`` of images that are standardised already."""
+        return unwrap_logits(self.model(inputs))
 
     def features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Compute logits and tapped feature maps in one forward pass.

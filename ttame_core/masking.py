@@ -100,9 +100,14 @@ def select_top(maps: Tensor, v: float, seed: int = 0) -> Tensor:
     TTAMEError
         If ``v`` is outside 0 to 100.
     """
+    check_percentage(v)
+    return ranks(maps, seed) < round(v / 100 * maps[0].numel())
+
+
+def check_percentage(v: float) -> None:
+    """Raise a TTAMEError unless v is a percentage."""
     if not 0 <= v <= 100:
         raise TTAMEError(f"v is {v!r}; expected a percentage from 0 to 100")
-    return ranks(maps, seed) < round(v / 100 * maps[0].numel())
 
 
 def keep_top(maps: Tensor, v: float, seed: int = 0) -> Tensor:

@@ -1,53 +1,18 @@
-"""The measures, one row an image: AD, IC (Sec. IV-B) and localisation against ground truth."""
+"""The measures, one row an image: AD, IC, ROAD (Sec. IV-B), insertion, deletion, localisation."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from ttame_core.backbones import Backbone
-from ttame_core.errors import TTAMEError
-from ttame_core.masking import keep_top, minmax, upsample
+from ttame_core.errors import TTAMEError, nearest
+from ttame_core.masking import upsample
+from ttame_core.perturbations import perturbed_confidences
 
-PERCENTAGES = (100, 50, 15)
-"""v of AD(v) and IC(v) in Tables II and III."""
-
-
-@torch.no_grad()
-def confidences(
-    backbone: Backbone,
-    images: Tensor,
-    classes: Tensor,
-    masks: Tensor | None = None,
-    chunk: int = 64,
-) -> Tensor:
-    """Compute softmax scores of given classes for images, masked or as they are.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        The classifier; masks are applied in its order (Eq. 13, 14).
-    images : Tensor
-        ``(B, 3, H, W)`` in [0, 1].
-    classes : Tensor
-        ``(B,)`` int64.
-    masks : Tensor, optional
-        ``(B, h, w)`` in [0, 1].
-    chunk : int
-        Images a forward pass; bounds the memory, does not change the scores.
-
-    Returns
-    -------
-    Tensor
-        ``(B,)`` in [0, 1].
-    """
-    scores = []
-    for start in range(0, len(images), chunk):
-        part = slice(start, start + chunk)
-        logits = backbone(images[part], None if masks is None else masks[part])
-        scores.append(logits.softmax(1).gather(1, classes[part, None])[:, 0])
-    return torch.cat(scores)
+Measures = Mapping[str, Sequence[float]]
+"""Measures by name with their percentages v."""
 
 
 def average_drop(full: Tensor, masked: Tensor) -> Tensor:
@@ -80,6 +45,40 @@ def increase_in_confidence(full: Tensor, masked: Tensor) -> Tensor:
         ``(B,)``, 100 where it rose and 0 elsewhere.
     """
     return 100.0 * (masked > full)
+
+
+def percent(full: Tensor, changed: Tensor) -> Tensor:
+    """Confidence of each image once changed; the means are the scores of Eq. 22, 23 and of the curves.
+
+    Parameters
+    ----------
+    full, changed : Tensor
+        ``(B,)`` confidences of the model truth for the image and for the changed image.
+
+    Returns
+    -------
+    Tensor
+        ``(B,)`` in per cent, 0 to 100.
+    """
+    return 100 * changed
+
+
+MEASURES: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
+    "ad": ("masked", average_drop),
+    "ic": ("masked", increase_in_confidence),
+    "morf": ("morf", percent),
+    "lerf": ("lerf", percent),
+    "insertion": ("insertion", percent),
+    "deletion": ("deletion", percent),
+}
+"""What a measure does to the image, and how it reads the confidence then."""
+
+MASKING: Measures = {"ad": (100, 50, 15), "ic": (100, 50, 15)}
+"""Tables II and III."""
+ROAD: Measures = {"morf": tuple(range(10, 100, 10)), "lerf": tuple(range(10, 100, 10))}
+"""Tables IV and V: their averages over v."""
+CURVES: Measures = {name: tuple(range(0, 101, 10)) for name in ("insertion", "deletion")}
+"""Insertion and deletion: their averages over v."""
 
 
 def pointing_game(maps: Tensor, truth: Tensor) -> Tensor:
@@ -137,17 +136,18 @@ def invalid_maps(maps: Tensor) -> Tensor:
     return ~torch.isfinite(maps).all(2).all(1) | (low == high)
 
 
-@torch.no_grad()
 def score_batch(
     backbone: Backbone,
     images: Tensor,
     classes: Tensor,
+    full: Tensor,
     maps: Tensor,
-    percentages: Sequence[float] = PERCENTAGES,
+    measures: Measures = MASKING,
     truth: Tensor | None = None,
     seed: int = 0,
+    chunk: int = 64,
 ) -> dict[tuple[str, float], Tensor]:
-    """Compute all measures of a batch of maps.
+    """Compute measures of a batch of maps.
 
     Parameters
     ----------
@@ -157,36 +157,39 @@ def score_batch(
         ``(B, 3, H, W)`` in [0, 1].
     classes : Tensor
         ``(B,)`` int64, model truth.
+    full : Tensor
+        ``(B,)`` in [0, 1], confidence in these for the images as they are.
     maps : Tensor
         ``(B, h, w)`` in [0, 1].
-    percentages : sequence of float
-        v of AD and IC.
+    measures : mapping of str to sequence of float
+        Keys of `MEASURES` and their percentages v.
     truth : Tensor, optional
         ``(B, H, W)`` bool, pixels of the object.
     seed : int
-        Of the order among equal map values.
+        Of the order among equal map values, and of the imputation's noise.
+    chunk : int
+        Images a forward pass; bounds the memory, does not change the scores.
 
     Returns
     -------
     dict of (str, float) to Tensor
-        ``(measure, v)`` to ``(B,)`` values: ``ad``, ``ic``, and with ground truth ``pointing`` and
-        ``energy`` (v = 100).
+        Measure and v to ``(B,)`` values, 0 to 100; with ground truth ``pointing`` and ``energy`` too (v = 100).
 
     Raises
     ------
     TTAMEError
-        If the maps are not one an image.
+        For an unknown measure, a percentage out of range, or maps that are not one an image.
     """
-    if maps.ndim != 3 or len(maps) != len(images):
-        raise TTAMEError(f"maps are {tuple(maps.shape)}; expected ({len(images)}, h, w)")
-    full = confidences(backbone, images, classes)
-    large = upsample(maps, images.shape[-2:])
-    values: dict[tuple[str, float], Tensor] = {("confidence", 100): 100 * full}
-    for v in percentages:
-        masked = confidences(backbone, images, classes, keep_top(large, v, seed))
-        values["ad", v] = average_drop(full, masked)
-        values["ic", v] = increase_in_confidence(full, masked)
+    for name in measures:
+        if name not in MEASURES:
+            raise TTAMEError(f"measure {name!r} is unknown; {nearest(name, MEASURES)}")
+    wanted = {
+        (m, v): (MEASURES[m][0], v) for m, percentages in measures.items() for v in percentages
+    }
+    seen = perturbed_confidences(backbone, images, classes, maps, wanted.values(), seed, chunk)
+    values = {key: MEASURES[key[0]][1](full, seen[kind]) for key, kind in wanted.items()}
     if truth is not None:
+        large = upsample(maps, images.shape[-2:])
         values["pointing", 100] = pointing_game(large, truth)
         values["energy", 100] = energy_inside(large, truth)
     return values
@@ -194,10 +197,11 @@ def score_batch(
 
 def evaluate(
     backbone: Backbone,
-    methods: dict[str, Callable[[Tensor, Tensor], Tensor]],
+    methods: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
     batches: Iterable[dict],
-    percentages: Sequence[float] = PERCENTAGES,
+    measures: Measures = MASKING,
     seed: int = 0,
+    chunk: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """Score methods on the same images, one row an image, method, measure and v.
@@ -206,14 +210,16 @@ def evaluate(
     ----------
     backbone : Backbone
         The classifier explained.
-    methods : dict of str to callable
+    methods : mapping of str to callable
         ``(images, classes) -> maps`` in [0, 1].
     batches : iterable of dict
         With ``image``, ``id`` and, where there is ground truth, ``mask`` ``(B, H, W)``.
-    percentages : sequence of float
-        v of AD and IC.
+    measures : mapping of str to sequence of float
+        Keys of `MEASURES` and their percentages v.
     seed : int
-        Of the order among equal map values.
+        Of the order among equal map values, and of the imputation's noise.
+    chunk : int
+        Images a forward pass.
     progress : callable, optional
         Called with the number of images done.
 
@@ -222,6 +228,11 @@ def evaluate(
     DataFrame
         Columns method, measure, v, image_id, value. A map that explains nothing gets a row with
         measure ``invalid`` and no scores, except for the all-ones control, constant by definition.
+
+    Raises
+    ------
+    TTAMEError
+        As `score_batch`; for maps of a wrong shape it names the method.
     """
     rows = []
     done = 0
@@ -229,11 +240,18 @@ def evaluate(
         images = batch["image"].to(backbone.mean.device)
         truth = batch["mask"].to(images.device) if "mask" in batch else None
         with torch.no_grad():
-            classes = backbone(images).argmax(1)
+            full, classes = backbone(images).softmax(1).max(1)
         for name, method in methods.items():
             maps = method(images, classes)
+            if maps.ndim != 3 or len(maps) != len(images):
+                raise TTAMEError(
+                    f"{name} gives maps {tuple(maps.shape)}; expected ({len(images)}, h, w)"
+                )
             bad = invalid_maps(maps) if name != "all-ones" else torch.zeros_like(classes).bool()
-            values = score_batch(backbone, images, classes, maps, percentages, truth, seed)
+            values = score_batch(
+                backbone, images, classes, full, maps, measures, truth, seed, chunk
+            )
+            values["confidence", 100] = 100 * full
             values["invalid", 100] = bad.float()
             for (measure, v), column in values.items():
                 for image_id, value, skip in zip(
@@ -245,12 +263,3 @@ def evaluate(
         if progress:
             progress(done)
     return pd.DataFrame(rows, columns=["method", "measure", "v", "image_id", "value"])
-
-
-def scaled(method: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Wrap a method so that each of its maps is min-max scaled, as T-TAME's are."""
-
-    def call(images: Tensor, classes: Tensor) -> Tensor:
-        return minmax(method(images, classes))
-
-    return call

@@ -1,0 +1,196 @@
+"""Imputation: exact where it can be worked out, accurate everywhere else, the same by both solvers."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytorch_grad_cam.metrics.road import NoisyLinearImputer
+from scipy.sparse.linalg import splu
+
+import ttame_core as tt
+from ttame_core import imputation
+
+RAMP = torch.arange(25.0).view(1, 1, 5, 5)
+
+
+def hole(*pixels, size=5):
+    removed = torch.zeros(1, size, size, dtype=torch.bool)
+    for i, j in pixels:
+        removed[0, i, j] = True
+    return removed
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def solver(request, monkeypatch):
+    """Run a test with each solver."""
+    if request.param == "torch":
+        monkeypatch.setattr(imputation, "_compiled", lambda: None)
+    elif imputation._compiled() is None:
+        pytest.skip("numba is not installed")
+
+
+@pytest.mark.parametrize(("pixel", "value"), [((2, 2), 12), ((0, 0), 3.6), ((0, 2), 4.5)])
+def test_single_holes_in_a_ramp(solver, pixel, value):
+    filled = tt.impute(RAMP, hole(pixel), noise=0)
+    assert filled[0, 0][pixel].item() == pytest.approx(value, abs=1e-5)
+    assert torch.equal(
+        filled.flatten()[~hole(pixel).flatten()], RAMP.flatten()[~hole(pixel).flatten()]
+    )
+
+
+def test_a_wide_hole_in_a_ramp_is_restored(solver):
+    removed = hole(*[(i, j) for i in (1, 2, 3) for j in (1, 2, 3)])
+    assert torch.allclose(tt.impute(RAMP, removed, noise=0, tolerance=1e-6), RAMP, atol=1e-5)
+
+
+def system(removed):
+    """Matrix and right-hand-side operator of one hole pattern, pixel by pixel as the definition has it."""
+    height, width = removed.shape
+    unknown = {p: n for n, p in enumerate(map(tuple, np.argwhere(removed)))}
+    entries, known = [], []
+    for (i, j), n in unknown.items():
+        around = [
+            ((i + di, j + dj), 1 / 6 if 0 in (di, dj) else 1 / 12)
+            for di in (-1, 0, 1)
+            for dj in (-1, 0, 1)
+            if (di, dj) != (0, 0) and 0 <= i + di < height and 0 <= j + dj < width
+        ]
+        total = sum(weight for _, weight in around)
+        entries.append((n, n, 1.0))
+        for pixel, weight in around:
+            if pixel in unknown:
+                entries.append((n, unknown[pixel], -weight / total))
+            else:
+                known.append((n, pixel, weight / total))
+    rows, columns, values = zip(*entries, strict=True)
+    return sp.csc_matrix((values, (rows, columns))), known
+
+
+def direct(image, removed):
+    """Direct sparse solution in float64."""
+    matrix, known = system(removed)
+    right = np.zeros((matrix.shape[0], len(image)))
+    for n, (i, j), weight in known:
+        right[n] += weight * image[:, i, j]
+    filled = image.copy()
+    filled[:, removed] = splu(matrix).solve(right).T
+    return filled
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    share=st.floats(0.05, 0.95),
+    height=st.integers(2, 23),
+    width=st.integers(2, 23),
+    seed=st.integers(0, 99),
+)
+def test_small_systems_agree_with_a_direct_solution(share, height, width, seed):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(1, 2, height, width, generator=generator, dtype=torch.float64)
+    removed = torch.rand(1, height, width, generator=generator) < share
+    removed[0, 0, 0] = False
+    removed[0, -1, -1] = True
+    exact = direct(image[0].numpy(), removed[0].numpy())
+    ours = tt.impute(image, removed, noise=0, tolerance=1e-9)
+    assert np.abs(ours[0].numpy() - exact).max() < 1e-6
+
+
+def saliency(kind):
+    generator = torch.Generator().manual_seed(0)
+    if kind == "noise":
+        return torch.rand(1, 224, 224, generator=generator)
+    cells = torch.randn(1, 1, 7, 7, generator=generator)
+    smooth = F.interpolate(cells, size=224, mode="bilinear", align_corners=False)[0]
+    return (smooth - smooth.quantile(0.6)).clamp(min=0) if kind == "relu" else smooth
+
+
+@pytest.mark.parametrize("kind", ["smooth", "noise", "relu"])
+@pytest.mark.parametrize("v", [10, 50, 90])
+def test_full_size_holes_are_filled_to_a_tenth_of_the_noise(kind, v):
+    image = F.interpolate(torch.rand(1, 3, 56, 56), size=224, mode="bicubic").clamp(0, 1)
+    removed = tt.select_top(saliency(kind), v)
+    exact = direct(image[0].double().numpy(), removed[0].numpy())
+    assert np.abs(tt.impute(image, removed, noise=0)[0].numpy() - exact).max() <= 1e-3
+
+
+def test_both_solvers_agree():
+    if imputation._compiled() is None:
+        pytest.skip("numba is not installed")
+    images = torch.rand(3, 3, 50, 37)
+    removed = torch.rand(3, 50, 37) < torch.tensor([0.2, 0.6, 0.95])[:, None, None]
+    fast = tt.impute(images, removed, noise=0)
+    plain = imputation._solve(images, removed, 1e-4)
+    assert torch.allclose(fast, plain, atol=5e-4)
+    assert torch.equal(fast.movedim(1, -1)[~removed], images.movedim(1, -1)[~removed])
+
+
+def test_grad_cams_imputer_agrees_where_its_noise_is_off(solver):
+    image = torch.rand(3, 32, 32)
+    removed = torch.rand(1, 32, 32) < 0.7
+    theirs = NoisyLinearImputer(noise=0.0)(image, (~removed[0]).float())
+    ours = tt.impute(image[None], removed, noise=0, tolerance=1e-6)[0]
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_noise_is_on_the_filled_pixels_only_seeded_and_of_the_size_asked_for(solver):
+    images, removed = torch.rand(2, 3, 64, 64), torch.rand(2, 64, 64) < 0.5
+    plain, noisy = (tt.impute(images, removed, noise=n) for n in (0, 0.01))
+    added = (noisy - plain).movedim(1, -1)
+    assert not added[~removed].any()
+    assert added[removed].std() == pytest.approx(0.01, rel=0.05)
+    assert torch.equal(noisy, tt.impute(images, removed))
+    assert not torch.equal(noisy, tt.impute(images, removed, seed=1))
+
+
+def test_batch_equals_loop_and_inputs_are_untouched(solver):
+    images, removed = torch.rand(5, 3, 40, 40), torch.rand(5, 40, 40) < 0.8
+    before = images.clone(), removed.clone()
+    together = tt.impute(images, removed, chunk=2)
+    for i in range(5):
+        alone = tt.impute(images[i : i + 1], removed[i : i + 1])[0]
+        assert torch.allclose(alone, together[i], atol=5e-4)
+    assert torch.equal(images, before[0]) and torch.equal(removed, before[1])
+
+
+def test_mean_fill_by_hand():
+    filled = tt.mean_fill(RAMP, hole((0, 0), (4, 4)))
+    assert filled[0, 0, 0, 0] == filled[0, 0, 4, 4] == 12
+    assert torch.equal(filled.flatten()[1:24], RAMP.flatten()[1:24])
+
+
+@pytest.mark.parametrize(
+    ("images", "removed", "message"),
+    [
+        (
+            torch.rand(2, 3, 4, 4),
+            torch.ones(2, 4, 4, dtype=torch.bool),
+            r"images \[0, 1\] are removed",
+        ),
+        (torch.rand(2, 3, 4, 4), torch.ones(2, 4, 4), "float32; expected .* bool"),
+        (torch.rand(2, 3, 4, 4), hole(), "expected"),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), hole(), "uint8"),
+    ],
+)
+def test_what_cannot_be_filled(images, removed, message):
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.impute(images, removed)
+
+
+def test_no_image_and_no_hole(solver):
+    assert tt.impute(torch.rand(0, 3, 4, 4), torch.zeros(0, 4, 4, dtype=torch.bool)).shape == (
+        0,
+        3,
+        4,
+        4,
+    )
+    images = torch.rand(2, 3, 4, 4)
+    assert torch.equal(tt.impute(images, torch.zeros(2, 4, 4, dtype=torch.bool)), images)
+
+
+def test_a_solver_that_stops_short_says_so(monkeypatch):
+    monkeypatch.setattr(imputation, "ITERATIONS", 1)
+    with pytest.warns(UserWarning, match="stopped at an estimated error"):
+        tt.impute(torch.rand(1, 1, 64, 64), tt.select_top(torch.rand(1, 64, 64), 99))
