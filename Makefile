@@ -10,7 +10,7 @@ SETTINGS := edition=$(EDITION) results=$(RESULTS) $(if $(DATA),data_root="$(DATA
 export PYTHONPATH :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup book test lab lint lock retrain clean
+.PHONY: help setup book test lab bench lint lock retrain clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -38,6 +38,9 @@ test: $(READY) ## run the tests
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
+
+bench: $(READY) ## time the measures against the peers'
+	$(BIN)/python benchmarks/measures.py
 
 lint: $(READY) ## check style, types, notebooks and configurations
 	$(BIN)/ruff check .

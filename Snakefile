@@ -27,6 +27,7 @@ def core(*modules):
 
 
 METHOD = core("attention", "backbones", "data", "explainer", "losses", "masking", "training", "zoo")
+MEASURES = core("metrics", "perturbations", "methods/cams", "methods/controls")
 COMMON = f"-p edition {EDITION.name} -p results {config.get('results', 'results')}"
 COMMON += "".join(f" -p {k} {v}" for k, v in SETTINGS.items())
 RUN = (
@@ -91,7 +92,7 @@ rule train:
 rule evaluate:
     input:
         notebook="notebooks/02_evaluate.ipynb",
-        core=METHOD + core("metrics", "methods/cams", "methods/controls"),
+        core=METHOD + MEASURES,
         explainer=rules.train.output.explainer,
     output:
         notebook=f"{RESULTS}/{{folder}}/02_evaluate.ipynb",
@@ -107,11 +108,30 @@ rule evaluate:
         RUN
 
 
+rule road:
+    input:
+        notebook="notebooks/03_road.ipynb",
+        core=METHOD + MEASURES + core("imputation"),
+        explainer=rules.train.output.explainer,
+    output:
+        notebook=f"{RESULTS}/{{folder}}/03_road.ipynb",
+        scores=f"{RESULTS}/{{folder}}/road.parquet",
+        means=f"{RESULTS}/{{folder}}/road.csv",
+    log:
+        f"{RESULTS}/logs/{{folder}}/03_road.log",
+    threads: 1
+    params:
+        given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
+        settings=lambda w: of(w.folder, "evaluate"),
+    shell:
+        RUN
+
+
 rule compare:
     input:
         notebook="notebooks/09_compare.ipynb",
         core=core("figures"),
-        scores=expand(rules.evaluate.output.scores, folder=FOLDERS),
+        scores=expand([rules.evaluate.output.scores, rules.road.output.scores], folder=FOLDERS),
     output:
         notebook=f"{RESULTS}/09_compare.ipynb",
         means=f"{RESULTS}/summary/means.csv",
@@ -130,7 +150,12 @@ rule book:
         overview=rules.compare.output.notebook,
         backbones=[f"{RESULTS}/backbones/00_backbones.ipynb"] if RETRAINED else [],
         chapters=expand(
-            [rules.train.output.notebook, rules.evaluate.output.notebook], folder=FOLDERS
+            [
+                rules.train.output.notebook,
+                rules.evaluate.output.notebook,
+                rules.road.output.notebook,
+            ],
+            folder=FOLDERS,
         ),
         prose=expand("book/{name}.md", name=sorted(glob_wildcards("book/{name}.md").name)),
         generator="book/pages.py",

@@ -17,6 +17,7 @@ HIDDEN = {"parameters", "injected-parameters", "imports"}
 DOWNLOADS = {
     "01_train": ["training.csv"],
     "02_evaluate": ["means.csv"],
+    "03_road": ["road.csv"],
     "09_compare": ["summary/means.csv"],
 }
 
@@ -45,7 +46,7 @@ def main(results: Path, title: str) -> None:
         parts[0]["chapters"].append({"file": "backbones/00_backbones"})
     for folder in sorted(p.parent for p in results.glob("*/02_evaluate.ipynb")):
         chapters = []
-        for name in ("01_train", "02_evaluate"):
+        for name in ("01_train", "02_evaluate", "03_road"):
             manifests.append(page(folder, book / folder.name / f"{name}.ipynb"))
             chapters.append({"file": f"{folder.name}/{name}"})
         parts.append({"caption": folder.name, "chapters": chapters})

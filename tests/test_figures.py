@@ -7,6 +7,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from ttame_core import figures
+from ttame_core.statistics import averages, bootstrap_interval, means_table
 
 
 def scores():
@@ -20,31 +21,38 @@ def scores():
 
 
 def test_means_and_their_intervals():
-    means = figures.means_table(scores(), by=["backbone", "method"])
+    means = means_table(scores(), by=["backbone", "method"])
     row = means[(means["backbone"] == "a") & (means["method"] == "grad-cam")].iloc[0]
     assert (row["n"], row["mean"]) == (4, 21.5)
     assert 20 <= row["low"] < 21.5 < row["high"] <= 23
-    assert figures.bootstrap_interval(np.full(5, 3.0)) == (3, 3)
+    assert bootstrap_interval(np.full(5, 3.0)) == (3, 3)
 
 
 def test_the_interval_covers_a_known_mean_as_often_as_it_says():
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(200):
-        low, high = figures.bootstrap_interval(rng.exponential(1.0, 100))
+        low, high = bootstrap_interval(rng.exponential(1.0, 100))
         covered += low <= 1.0 <= high
     assert 0.89 <= covered / 200 <= 0.99
 
 
 def test_a_table_reads_mean_and_interval():
-    means = figures.means_table(scores())
+    means = means_table(scores())
     assert list(means.columns) == ["method", "measure", "v", "n", "mean", "low", "high"]
     table = figures.wide_table(means)
     assert table.loc["t-tame", "AD(15) ↓"].startswith("11.5 [")
 
 
+def test_averages_over_v_are_taken_image_by_image():
+    rows = [("t-tame", "morf", v, image, v + n) for v in (10, 30) for n, image in enumerate("ab")]
+    table = averages(pd.DataFrame(rows, columns=["method", "measure", "v", "image_id", "value"]))
+    assert table["measure"].tolist() == ["mean morf"] * 2
+    assert table["value"].tolist() == [20, 21]
+
+
 def test_the_best_method_is_bold_and_controls_do_not_compete():
-    means = figures.means_table(scores(), by=["backbone", "method"])
+    means = means_table(scores(), by=["backbone", "method"])
     html = figures.best_marked(means)
     html._compute()
     bold = {html.index[row] for (row, _), style in html.ctx.items() if style}
@@ -54,7 +62,7 @@ def test_the_best_method_is_bold_and_controls_do_not_compete():
 def test_ties_are_all_bold():
     tied = scores()
     tied.loc[tied["method"] == "grad-cam", "value"] -= 10
-    html = figures.best_marked(figures.means_table(tied, by=["backbone", "method"]))
+    html = figures.best_marked(means_table(tied, by=["backbone", "method"]))
     html._compute()
     assert len([s for s in html.ctx.values() if s]) == 4
 

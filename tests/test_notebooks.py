@@ -55,9 +55,17 @@ def test_scores_hold_every_image_method_and_measure(smoke):
         assert set(scores["backbone"]) == {backbone}
 
 
+def test_road_scores_hold_every_percentage(smoke):
+    for backbone in BACKBONES:
+        scores = pd.read_parquet(smoke / backbone / "road.parquet")
+        curve = scores[(scores["method"] == "random") & (scores["measure"] == "morf")]
+        assert sorted(curve["v"].unique()) == list(range(10, 100, 10))
+        assert (curve.groupby("v").size() == 6).all()
+
+
 def test_every_manifest_says_what_made_it(smoke):
     manifests = [json.loads(f.read_text()) for f in smoke.rglob("0*.json") if "book" not in f.parts]
-    assert len(manifests) == 5
+    assert len(manifests) == 7
     for manifest in manifests:
         assert manifest["command"].startswith(f"papermill notebooks/{manifest['notebook']}.ipynb")
         assert manifest["seed"] == 0
@@ -76,7 +84,7 @@ def test_an_unchanged_edition_runs_nothing_again(smoke):
 def test_the_book_has_a_page_for_every_notebook_and_loads_nothing_from_elsewhere(smoke):
     html = smoke / "book" / "_build" / "html"
     pages = ["intro", "09_compare", "method", "measures", "provenance"]
-    pages += [f"{b}/{n}" for b in BACKBONES for n in ("01_train", "02_evaluate")]
+    pages += [f"{b}/{n}" for b in BACKBONES for n in ("01_train", "02_evaluate", "03_road")]
     for page in pages:
         text = (html / f"{page}.html").read_text()
         loaded = re.findall(r'<(?:script|img|link|iframe)[^>]+?(?:src|href)="(https?:[^"]+)"', text)

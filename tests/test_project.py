@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import ttame_core as tt
-from ttame_core.editions import validate
+from ttame_core.configuration import validate
 from ttame_core.runs import NOTEBOOKS, PARAMETERS
 
 ROOT = Path(__file__).parents[1]

@@ -84,12 +84,12 @@ def test_progress_says_how_long_it_will_take(capsys, monkeypatch):
 
 
 def test_the_project_is_found_from_below_and_the_lack_of_one_is_said(tmp_path, monkeypatch):
-    from ttame_core import editions
+    from ttame_core import configuration
 
     root = Path(__file__).parents[1]
     monkeypatch.chdir(root / "notebooks")
-    assert editions.project_root() == root
+    assert configuration.project_root() == root
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(editions, "__file__", str(tmp_path / "site" / "ttame_core" / "editions.py"))
+    monkeypatch.setattr(configuration, "__file__", str(tmp_path / "site" / "core" / "c.py"))
     with pytest.raises(tt.TTAMEError, match="no project found"):
-        editions.project_root()
+        configuration.project_root()

@@ -12,7 +12,7 @@ from ttame_core.data import Transform, centre_crop, read_image
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.layers import capture, to_grid, unwrap_logits
 from ttame_core.masking import ORDERS, mask_images
-from ttame_core.zoo import LITE0, Preprocessing, build
+from ttame_core.zoo import IMAGENET_CLASSES, LITE0, Preprocessing, build
 
 TAPS: dict[str, dict[str, tuple[str, ...]]] = {
     "vgg16": {
@@ -116,6 +116,10 @@ class Backbone(nn.Module):
         if self.preprocessing.bgr:
             images = images.flip(1)
         return (images - self.mean) / self.std
+
+    def label(self, index: int) -> str:
+        """Name a class in words: ImageNet's names where there are 1000, else its number."""
+        return IMAGENET_CLASSES[index] if self.num_classes == 1000 else f"class {index}"
 
     @property
     def crop(self) -> Transform:

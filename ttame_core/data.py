@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from ttame_core.errors import TTAMEError, nearest
 
@@ -197,6 +197,17 @@ def folder_split(
         )
         transform = centre_crop(size, resize, interpolation)
     return ImageFolder(folder, transform, part, on_error=spec.get("on_error", "raise"))
+
+
+def stack(images: Any) -> Tensor:
+    """Stack the pictures of a small data set, ``(B, 3, H, W)`` in [0, 1]."""
+    return torch.stack([item["image"] for item in images])
+
+
+def spread(images: Any, count: int) -> Subset:
+    """Take so many of the images, or all there are, evenly spread over their order."""
+    count = min(count, len(images))
+    return Subset(images, np.linspace(0, len(images) - 1, count).round().astype(int).tolist())
 
 
 def centre_crop(size: int, resize: int, interpolation: str = "bicubic") -> Transform:

@@ -1,26 +1,23 @@
 """Editions: one configuration file each, turned into backbones, images, recipes and explainers."""
 
 import json
-import os
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pandas as pd
 import yaml
 
 from ttame_core import data, demo, wheels, zoo
 from ttame_core.backbones import Backbone, load_backbone
+from ttame_core.configuration import overrule, project_root, validate
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.files import atomic_path
 from ttame_core.losses import LossWeights
+from ttame_core.methods import Method, method
 from ttame_core.training import Recipe, train
-
-TRAINING = ("variant", "steps", "batch_size", "max_lr", "other_classes")
 
 
 @dataclass(frozen=True)
@@ -156,6 +153,30 @@ class Edition:
             return wheels.WheelPhotographs(split, size, 0, *crop)
         return data.folder_split(spec, split, self.root, *crop)
 
+    def test_images(self, backbone: Backbone, limit: str = "images") -> Any:
+        """Open a backbone's test images, as many of them as an evaluation takes, spread over all.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            As `backbone` loaded it.
+        limit : {"images", "road_images"}
+            Entry of the configuration's ``evaluate`` that says how many.
+
+        Returns
+        -------
+        Dataset
+        """
+        images = self.images(backbone, "test")
+        return data.spread(images, self.config["evaluate"].get(limit, len(images)))
+
+    def methods(self, explainer: TTAME) -> dict[str, Method]:
+        """Make the methods compared on a backbone ready to be called, its T-TAME among them."""
+        return {
+            name: explainer.explain if name == "t-tame" else method(name, explainer.backbone)
+            for name in self.config["evaluate"]["methods"]
+        }
+
     def recipe(self, backbone: str) -> Recipe:
         """Return how a backbone's attention mechanism is trained."""
         settings = self._training(backbone)
@@ -176,6 +197,32 @@ class Edition:
         suffix = "" if variant == "proposed" else f"-{variant}"
         folder = self.folder(backbone)
         return folder / f"explainer{suffix}.safetensors", folder / f"training{suffix}.csv"
+
+    def scores(self, file: str) -> pd.DataFrame:
+        """Read the scores of all backbones, written by the evaluations.
+
+        Parameters
+        ----------
+        file : str
+            Name of the file in a backbone's folder.
+
+        Returns
+        -------
+        DataFrame
+            One row an image, backbone, method, measure and v.
+
+        Raises
+        ------
+        TTAMEError
+            If a backbone has none yet.
+        """
+        files = {name: self.folder(name) / file for name in self.backbones}
+        missing = [name for name, path in files.items() if not path.is_file()]
+        if missing:
+            raise TTAMEError(
+                f"no {file} of {missing} yet; run the notebooks 02_evaluate and 03_road for them first"
+            )
+        return pd.concat([pd.read_parquet(path) for path in files.values()])
 
     def train(
         self,
@@ -247,73 +294,3 @@ class Edition:
         return json.dumps(
             {"seed": self.seed, "data": spec, **asdict(self.recipe(name))}, sort_keys=True
         )
-
-
-def overrule(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Apply flat settings to a copy of a configuration; see `Edition.read`."""
-    config = deepcopy(config)
-    settings = dict(settings)
-    config |= {k: settings.pop(k) for k in ("seed", "retrain") if k in settings}
-    if "data_root" in settings:
-        folders = [s for s in config["data"].values() if s["kind"] == "folder"]
-        if not folders:
-            raise TTAMEError(
-                f"edition {config['edition']} reads no image folder, so data_root is of no use; "
-                "choose the edition imagenette or imagenet"
-            )
-        root = os.path.abspath(settings.pop("data_root"))
-        for spec in folders:
-            spec["root"] = root
-    training = {k: settings.pop(k) for k in TRAINING if k in settings}
-    for section in (config, *config["backbones"].values()):
-        if training:
-            section["train"] = {**section.get("train", {}), **training}
-    config["evaluate"] |= {k: settings.pop(k) for k in ("methods", "images") if k in settings}
-    if settings:
-        raise TTAMEError(f"settings {sorted(settings)} are unknown")
-    return config
-
-
-def validate(config: dict[str, Any], root: Path, source: str) -> None:
-    """Check a configuration against ``config/schema.yaml``.
-
-    Raises
-    ------
-    TTAMEError
-        Naming the place, the value and what was expected; for an unknown key the nearest ones.
-    """
-    schema = yaml.safe_load((root / "config" / "schema.yaml").read_text())
-    error = jsonschema.exceptions.best_match(
-        jsonschema.Draft202012Validator(schema).iter_errors(config)
-    )
-    if error is None:
-        return
-    place = ".".join(map(str, error.absolute_path)) or "top level"
-    if error.validator == "additionalProperties":
-        valid = error.schema.get("properties", {})
-        unknown = [k for k in error.instance if k not in valid]
-        hints = "; ".join(f"{k!r} is unknown, {nearest(k, valid)}" for k in unknown)
-        raise TTAMEError(f"{source}, {place}: {hints}")
-    raise TTAMEError(f"{source}, {place}: {error.message}")
-
-
-def project_root() -> Path:
-    """Find the folder of the project: from the working directory upwards, else beside the package.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    TTAMEError
-        If neither holds ``config/schema.yaml``.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
-        if (folder / "config" / "schema.yaml").is_file() and (folder / "notebooks").is_dir():
-            return folder
-    raise TTAMEError(
-        f"no project found at or above {here}: expected a folder with config/ and notebooks/; "
-        "change to your clone"
-    )

@@ -1,5 +1,6 @@
 """Figures and tables, one theme: overlays, galleries, curves, means with their spread."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,18 +13,35 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 from torch import Tensor
 
+from ttame_core.backbones import Backbone
+from ttame_core.explainer import Explanation
+from ttame_core.imputation import impute, mean_fill
 from ttame_core.masking import minmax, upsample
 
 COLOURS = "inferno"  # perceptually uniform, readable by the colour-blind and in grey
 OPACITY = 0.6
-MEASURES = {
+LABELS = {
     "ad": "AD({v}) ↓",
     "ic": "IC({v}) ↑",
     "pointing": "pointing game ↑",
     "energy": "energy inside ↑",
     "confidence": "confidence",
+    "morf": "MoRF({v}) ↓",
+    "lerf": "LeRF({v}) ↑",
+    "insertion": "insertion({v}) ↑",
+    "deletion": "deletion({v}) ↓",
+    "mean morf": "ROAD, MoRF ↓",
+    "mean lerf": "ROAD, LeRF ↑",
+    "mean insertion": "insertion ↑",
+    "mean deletion": "deletion ↓",
 }
-LOWER_IS_BETTER = ("ad",)
+LOWER_IS_BETTER = ("ad", "morf", "deletion", "mean morf", "mean deletion")
+CURVES = {
+    "morf": ("ROAD, most relevant first ↓", "pixels imputed (%)"),
+    "lerf": ("ROAD, least relevant first ↑", "pixels imputed (%)"),
+    "deletion": ("deletion ↓", "pixels deleted (%)"),
+    "insertion": ("insertion ↑", "pixels shown (%)"),
+}
 
 
 def theme() -> None:
@@ -109,6 +127,14 @@ def gallery(
     return figure
 
 
+def class_titles(backbone: Backbone, explanation: Explanation) -> list[str]:
+    """Title each explained image with its class in words and the confidence in it."""
+    return [
+        f"{textwrap.shorten(backbone.label(c), 18, placeholder='…')}, {p:.0%}"
+        for c, p in zip(explanation.classes.tolist(), explanation.confidences.tolist(), strict=True)
+    ]
+
+
 def training_curves(history: pd.DataFrame) -> Figure:
     """Draw the loss terms and the signs of a collapse over the steps of a training.
 
@@ -144,57 +170,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
 
 def measure_label(measure: Any, v: Any) -> str:
     """Say a measure in words, with an arrow to the better side."""
-    return MEASURES[measure].format(v=f"{v:g}")
-
-
-def means_table(scores: pd.DataFrame, by: Sequence[str] = ("method",)) -> pd.DataFrame:
-    """Mean and 95 % bootstrap interval over images of every measure.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        One row an image: the columns of ``by``, measure, v, value.
-    by : sequence of str
-        What a row of the table is.
-
-    Returns
-    -------
-    DataFrame
-        Columns of ``by``, measure, v, n (images), mean, low, high.
-    """
-    rows = []
-    for key, group in scores[scores["measure"].isin(MEASURES)].groupby(
-        [*by, "measure", "v"], sort=False, observed=True
-    ):
-        values = group["value"].dropna().to_numpy()
-        low, high = bootstrap_interval(values)
-        rows.append((*key, len(values), values.mean(), low, high))
-    return pd.DataFrame(rows, columns=[*by, "measure", "v", "n", "mean", "low", "high"])
-
-
-def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a mean (SciPy's), seeded.
-
-    Parameters
-    ----------
-    values : ndarray
-        ``(n,)``.
-    seed : int
-        Of the resampling.
-
-    Returns
-    -------
-    tuple of float
-        Low and high; both the mean where all values are alike or there is only one.
-    """
-    from scipy.stats import bootstrap  # slow to import, needed here only
-
-    if len(values) < 2 or np.ptp(values) == 0:
-        return float(values.mean()), float(values.mean())
-    interval = bootstrap(
-        (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+    return LABELS[measure].format(v=f"{v:g}")
 
 
 def wide_table(means: pd.DataFrame, index: Sequence[str] = ("method",)) -> pd.DataFrame:
@@ -203,7 +179,7 @@ def wide_table(means: pd.DataFrame, index: Sequence[str] = ("method",)) -> pd.Da
     Parameters
     ----------
     means : DataFrame
-        As `means_table` returns it.
+        As `statistics.means_table` returns it.
     index : sequence of str
         What a row is.
 
@@ -231,7 +207,7 @@ def best_marked(means: pd.DataFrame, controls: Sequence[str] = ("random", "all-o
     Parameters
     ----------
     means : DataFrame
-        As `means_table` returns it by backbone and method.
+        As `statistics.means_table` returns it by backbone and method.
     controls : sequence of str
         Methods that are shown but do not compete.
 
@@ -263,7 +239,7 @@ def measure_bars(means: pd.DataFrame) -> Figure:
     Parameters
     ----------
     means : DataFrame
-        As `means_table` returns it for one backbone.
+        As `statistics.means_table` returns it for one backbone.
 
     Returns
     -------
@@ -292,4 +268,65 @@ def measure_bars(means: pd.DataFrame) -> Figure:
         axis.set_xlim(0, 100)
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)
+    return figure
+
+
+def perturbation_curves(means: pd.DataFrame, names: Sequence[str]) -> Figure:
+    """Draw confidence against the share of pixels changed, a panel a measure, a curve a method.
+
+    Parameters
+    ----------
+    means : DataFrame
+        As `statistics.means_table` returns it for one backbone.
+    names : sequence of str
+        Measures drawn, keys of `CURVES`.
+
+    Returns
+    -------
+    Figure
+        The bands are the 95 % intervals.
+    """
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(4.6 * len(names), 3.6), squeeze=False, layout="constrained"
+    )
+    palette = dict(zip(means["method"].unique(), sns.color_palette("colorblind"), strict=False))
+    for axis, name in zip(axes[0], names, strict=True):
+        for method, line in means[means["measure"] == name].groupby("method", sort=False):
+            axis.plot(line["v"], line["mean"], "o-", color=palette[method], ms=4, label=method)
+            axis.fill_between(
+                line["v"], line["low"], line["high"], color=palette[method], alpha=0.15
+            )
+        title, label = CURVES[name]
+        axis.set(title=title, xlabel=label, ylabel="confidence (%)", xlim=(0, 100), ylim=(0, 100))
+    axes[0, -1].legend()
+    return figure
+
+
+def imputation_panels(images: Tensor, removed: Tensor) -> Figure:
+    """Show what imputation leaves of a mask (Fig. 4): image, mask, mean fill, noisy linear fill.
+
+    Parameters
+    ----------
+    images : Tensor
+        ``(B, 3, H, W)`` in [0, 1].
+    removed : Tensor
+        ``(B, H, W)`` bool.
+
+    Returns
+    -------
+    Figure
+        A row an image.
+    """
+    columns = {
+        "image": images,
+        "pixels removed": (~removed)[:, None] * images.new_ones(1, 3, 1, 1),
+        "filled with the mean": mean_fill(images, removed),
+        "noisy linear imputation": impute(images, removed).clamp(0, 1),
+    }
+    figure, axes = plt.subplots(
+        len(images), 4, figsize=(9, 2.4 * len(images)), squeeze=False, layout="constrained"
+    )
+    for column, (title, pictures) in enumerate(columns.items()):
+        for row, picture in enumerate(pictures):
+            show_image(axes[row, column], picture, title=title if row == 0 else "")
     return figure

@@ -20,6 +20,7 @@ from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
 
+from ttame_core.configuration import TRAINING
 from ttame_core.editions import Edition
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.files import atomic_path
@@ -41,11 +42,11 @@ PARAMETERS: dict[str, tuple[tuple[type, ...], str]] = {
 """Every parameter of every notebook: types and meaning. None always means: the edition's."""
 
 COMMON = ("edition", "results", "seed")
-TRAINING = ("variant", "steps", "batch_size", "max_lr", "other_classes")
 NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "00_backbones": COMMON,
     "01_train": (*COMMON, "backbone", "data_root", *TRAINING),
     "02_evaluate": (*COMMON, "backbone", "data_root", "methods", "images"),
+    "03_road": (*COMMON, "backbone", "data_root", "methods", "images"),
     "09_compare": (*COMMON, "data_root"),
 }
 PACKAGES = (

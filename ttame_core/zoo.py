@@ -17,6 +17,7 @@ from ttame_core import demo
 from ttame_core.errors import TTAMEError, nearest
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_CLASSES = tuple(torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"])
 LITE0 = "efficientnet_lite0"
 TORCHVISION = frozenset(torchvision.models.list_models(module=torchvision.models))
 
