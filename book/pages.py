@@ -68,10 +68,17 @@ def page(folder: Path, target: Path) -> dict[str, Any]:
     name = target.stem
     notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
     manifest = json.loads((folder / f"{name}.json").read_text())
-    for cell in notebook.cells:
+    for cell, following in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
         tags = set(cell.metadata.get("tags", []))
         if tags & HIDDEN:
             cell.metadata["tags"] = sorted(tags | {"remove-cell"})
+        if "outputs" in cell:
+            cell.outputs = [o for o in cell.outputs if not o.get("metadata", {}).get("progress")]
+        if following and following.source.startswith(
+            "*"
+        ):  # a caption: the figure's text for those who cannot see it
+            alt = following.source.split("\n\n")[0].replace("*", "").replace("\n", " ")
+            cell.metadata["mystnb"] = {"image": {"alt": alt}}
     if "backbone" in manifest["parameters"]:
         first = notebook.cells[0]
         first.source = first.source.replace("\n", f": {manifest['parameters']['backbone']}\n", 1)

@@ -41,7 +41,8 @@ def test_a_table_reads_mean_and_interval():
     means = means_table(scores())
     assert list(means.columns) == ["method", "measure", "v", "n", "mean", "low", "high"]
     table = figures.wide_table(means)
-    assert table.loc["t-tame", "AD(15) ↓"].startswith("11.5 [")
+    half = (means["high"][0] - means["low"][0]) / 2
+    assert table.loc["t-tame", "AD(15) ↓"] == f"11.5 ±{half:.1f}"
 
 
 def test_averages_over_v_are_taken_image_by_image():

@@ -73,8 +73,7 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     assert target.read_text() == "whole"
 
 
-def test_progress_says_how_long_it_will_take(capsys, monkeypatch):
-    monkeypatch.setattr("sys.__stderr__", __import__("sys").stderr)
+def test_progress_says_how_long_it_will_take(capsys):
     progress = tt.Progress("training", every=0)
     progress(1, 4)
     progress(4, 4)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 from ttame_core.data import Transform, centre_crop, read_image
 from ttame_core.errors import TTAMEError, nearest
@@ -277,7 +278,9 @@ def default_taps(model: nn.Module, preprocessing: Preprocessing) -> tuple[str, .
     """
     shapes = _tappable(model, preprocessing)
     info = getattr(model, "feature_info", None)
-    if info is not None:
+    if isinstance(model, VisionTransformer):  # its stem may be a pyramid of its own
+        taps = [f"encoder.layers.{name}" for name, _ in model.encoder.layers.named_children()][-3:]
+    elif info is not None:
         stages = [i["module"] if isinstance(i, dict) else i for i in _as_list(info)]
         taps = [s for s in stages if s in shapes][-3:]
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 import yaml
 
 from ttame_core import data, demo, wheels, zoo
@@ -119,7 +120,7 @@ class Edition:
         )
 
     def backbone(self, name: str) -> Backbone:
-        """Load a backbone as the edition has it: weights, taps, masking."""
+        """Load a backbone as the edition has it - weights, taps, masking - on the accelerator if there is one."""
         entry = self.entry(name)
         weights = entry.get("weights", "DEFAULT")
         if self.config.get("retrain") and weights == "DEFAULT":
@@ -127,7 +128,8 @@ class Edition:
             weights = retrained if retrained.is_file() else weights
         elif weights and Path(weights).suffix:
             weights = self.root / weights
-        return load_backbone(name, weights, entry.get("taps"), masking=entry.get("masking"))
+        backbone = load_backbone(name, weights, entry.get("taps"), masking=entry.get("masking"))
+        return backbone.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
 
     def images(self, backbone: Backbone, split: str) -> Any:
         """Open the images of a backbone, cropped and resized as its weights ask for.

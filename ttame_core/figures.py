@@ -174,7 +174,7 @@ def measure_label(measure: Any, v: Any) -> str:
 
 
 def wide_table(means: pd.DataFrame, index: Sequence[str] = ("method",)) -> pd.DataFrame:
-    """Turn means into a table to read: a row a method, a column a measure, ``mean [low, high]``.
+    """Turn means into a table to read: a row a method, a column a measure.
 
     Parameters
     ----------
@@ -186,12 +186,10 @@ def wide_table(means: pd.DataFrame, index: Sequence[str] = ("method",)) -> pd.Da
     Returns
     -------
     DataFrame
-        Strings.
+        Strings: the mean, and half the width of its interval behind the sign ±.
     """
-    text = [
-        f"{m:.1f} [{lo:.1f}, {hi:.1f}]"
-        for m, lo, hi in zip(means["mean"], means["low"], means["high"], strict=True)
-    ]
+    half = (means["high"] - means["low"]) / 2
+    text = [f"{m:.1f} ±{h:.1f}" for m, h in zip(means["mean"], half, strict=True)]
     labels = [measure_label(m, v) for m, v in zip(means["measure"], means["v"], strict=True)]
     long = means.assign(text=text, label=labels)
     table = long.pivot_table(
@@ -230,7 +228,9 @@ def best_marked(means: pd.DataFrame, controls: Sequence[str] = ("random", "all-o
     def bold(column: pd.Series) -> list[str]:
         return ["font-weight: bold" if (*i, column.name) in best else "" for i in column.index]
 
-    return table.style.apply(bold, axis=0).format(na_rep="")
+    plain: Any = [{"selector": "td, th", "props": "white-space: nowrap; text-align: right"}]
+    styled = table.style.apply(bold, axis=0).format(na_rep="").set_table_styles(plain)
+    return styled.set_table_attributes('class="dataframe"')
 
 
 def measure_bars(means: pd.DataFrame) -> Figure:

@@ -193,8 +193,8 @@ def start_run(notebook: str, namespace: dict[str, Any]) -> Run:
 class Progress:
     """Progress with an estimate of the time left: a line that updates in a notebook, and in the log.
 
-    Call it with (done, total). In a notebook one line is kept up to date and is gone once all is
-    done, so that nothing of it stays in the book; the terminal or log gets a line now and then.
+    Call it with (done, total). In a notebook one line is kept up to date, marked so that the book can leave
+    it out; the terminal or log gets a line now and then.
 
     Parameters
     ----------
@@ -219,16 +219,19 @@ class Progress:
         text = f"{self.label}: {done}/{total}, {spent:.0f} s"
         if done < total:
             text += f", about {spent / done * (total - done):.0f} s left"
-        print(text, file=sys.__stderr__, flush=True)
-        if get_ipython() is not None:
-            self._show(text if done < total else "")
-
-    def _show(self, text: str) -> None:
-        bundle = {"text/plain": text}
-        if self.handle is None and text:
-            self.handle = display(bundle, raw=True, display_id=True)
-        elif self.handle is not None:
-            self.handle.update(bundle, raw=True)
+        if get_ipython() is None:
+            print(text, file=sys.stderr, flush=True)
+            return
+        bundle, mark = {"text/plain": text}, {"progress": True}
+        if self.handle is None:
+            self.handle = display(bundle, raw=True, metadata=mark, display_id=True)
+        else:
+            self.handle.update(bundle, raw=True, metadata=mark)
+        terminal = getattr(
+            sys.stderr, "_original_stdstream_copy", None
+        )  # ipykernel's way past the page
+        if terminal is not None:
+            os.write(terminal, f"{text}\n".encode())
 
 
 def commit(root: Path) -> str:

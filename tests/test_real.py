@@ -1,0 +1,42 @@
+"""Real photographs, where the folder `shared` lies beside the project; skipped elsewhere."""
+
+from pathlib import Path
+
+import pytest
+
+import ttame_core as tt
+from ttame_core.data import spread, stack
+from ttame_core.zoo import LITE0
+
+IMAGENETTE = Path(__file__).parents[2] / "shared" / "data" / "imagenette"
+CLASSES = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)  # of its sorted folders in ImageNet
+pytestmark = pytest.mark.skipif(not IMAGENETTE.is_dir(), reason=f"no photographs at {IMAGENETTE}")
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Thirty photographs of the imagenette edition's test images, three a class or so, and their labels."""
+    edition = tt.Edition.read("imagenette", {"data_root": str(IMAGENETTE)})
+    images = spread(edition.images(edition.backbone(LITE0), "test"), 30)
+    folders = sorted(p.name for p in (IMAGENETTE / "val").iterdir())
+    labels = [CLASSES[folders.index(images[i]["id"].split("/")[0])] for i in range(30)]
+    return stack(images), labels
+
+
+def test_the_photographs_are_recognised(photographs):
+    images, labels = photographs
+    backbone = tt.load_backbone(LITE0)
+    predicted = backbone(images).argmax(1).tolist()
+    assert sum(p == label for p, label in zip(predicted, labels, strict=True)) >= 18
+    assert backbone.label(0) == "tench"
+
+
+def test_an_explainer_of_real_photographs_trains_and_explains(photographs):
+    images, _ = photographs
+    explainer = tt.TTAME(tt.load_backbone(LITE0))
+    items = [{"image": image} for image in images[:8]]
+    history = tt.train(explainer, items, tt.Recipe(steps=2, batch_size=4, max_lr=0.01))
+    assert all(row["total"] > 0 for row in history)
+    maps = explainer.explain(images[:4])
+    assert maps.shape == (4, 28, 28)
+    assert (maps.flatten(1).std(1) > 0.01).all()
