@@ -53,7 +53,7 @@ retrain: $(READY) ## train the demo backbones anew and build the demo book on th
 	$(MAKE) book EDITION=$(EDITION) SET="$(SET) retrain=true"
 
 lock: ## resolve requirements.lock again (needs uv)
-	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras \
 	  --all-extras --python-version 3.11 --quiet pyproject.toml -o requirements.lock
 
 clean: ## remove the demo's and the smoke edition's results

@@ -16,7 +16,7 @@ from ttame_core.runs import NOTEBOOKS, PARAMETERS
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(p.stem for p in (ROOT / "config").glob("*.yaml") if p.stem != "schema")
-PINS = re.compile(r"^([A-Za-z0-9_.-]+)==([^ ;]+)", re.MULTILINE)
+PINS = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[.*\])?==([^ ;]+)", re.MULTILINE)
 
 
 def notebook_files():
