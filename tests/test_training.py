@@ -76,6 +76,19 @@ def test_a_checkpoint_of_another_recipe_is_not_taken(tiny, noise, tmp_path):
     assert same(trained(tiny, noise, checkpoint=tmp_path / "c")[0], fresh)
 
 
+def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(tiny, noise):
+    seen = []
+
+    class Watched(type(noise)):
+        def __getitem__(self, index):
+            seen.append(index)
+            return super().__getitem__(index)
+
+    tt.train(tt.TTAME(tiny), Watched(), tt.Recipe(steps=8, batch_size=6, max_lr=0.05))
+    assert sorted(seen[:24]) == sorted(seen[24:]) == list(range(24))
+    assert seen[:24] != seen[24:] and seen[:24] != list(range(24))
+
+
 def test_weight_decay_spares_biases_and_norms(tiny, noise):
     explainer = tt.TTAME(tiny)
     from ttame_core.training import _optimizer

@@ -7,11 +7,10 @@ carry a border of zeros, one pixel wide: neighbours need no special case at the 
 import numpy as np
 from numba import njit
 
-from ttame_core.imputation import COARSEST, CORNER, DAMPING, EDGE
-
 compiled = njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
 F32 = np.float32
-W_EDGE, W_CORNER, OMEGA = F32(EDGE), F32(CORNER), F32(DAMPING)
+W_EDGE, W_CORNER, OMEGA, COARSEST = F32(1 / 6), F32(1 / 12), F32(0.8), 8  # as in `imputation`, but
+# not imported: numba caches what it compiled until this very file changes
 THREE, SIXTEENTH = F32(3), F32(1 / 16)
 
 
