@@ -87,8 +87,7 @@ class BackboneRecipe:
     """How a demo classifier is trained: AdamW, OneCycleLR, label smoothing 0.05.
 
     The photographs behind the digits fade in from their mean colour over the first part of the training, as
-    ``(step / fade_steps) ** fade_power``: without that the ViT stays at chance. An eighth of each batch shows no digit
-    and belongs to no class: without that a blank image is some class, and nothing need be shown to explain it.
+    ``(step / fade_steps) ** fade_power``: without that the ViT stays at chance.
     """
 
     epochs: int
@@ -149,7 +148,7 @@ def load_demo_backbone(name: str, weights: str | Path | None = "DEFAULT") -> nn.
 def train_demo_backbone(
     name: str,
     *,
-    count: int | None = None,
+    images: int | None = None,
     epochs: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -160,7 +159,7 @@ def train_demo_backbone(
     ----------
     name : str
         A key of `DEMO_BACKBONES`.
-    count : int, optional
+    images : int, optional
         Training images; the recipe's by default.
     epochs : int, optional
         The recipe's by default.
@@ -176,7 +175,7 @@ def train_demo_backbone(
     """
     recipe = RECIPES[name]
     epochs = epochs or recipe.epochs
-    data = DigitsInPhotographs("train", count or recipe.images)
+    data = DigitsInPhotographs("train", images or recipe.images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = DEMO_BACKBONES[name]().to(memory_format=torch.channels_last)
@@ -187,8 +186,9 @@ def train_demo_backbone(
         model.train()
         for _ in range(epochs):
             for chosen in torch.randperm(len(data)).split(recipe.batch_size):
-                images, targets = _batch(data, chosen, recipe.visible(done / steps))
-                loss = F.cross_entropy(model(standardise(augment(images))), targets)
+                batch_images = augment(data.compose(chosen, fade=recipe.visible(done / steps)))
+                logits = model(standardise(batch_images))
+                loss = F.cross_entropy(logits, data.labels[chosen], label_smoothing=0.05)
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -198,16 +198,6 @@ def train_demo_backbone(
                 if progress:
                     progress(done, steps)
     return model.to(memory_format=torch.contiguous_format).eval()
-
-
-def _batch(data: DigitsInPhotographs, chosen: Tensor, visible: float) -> tuple[Tensor, Tensor]:
-    """Images with a digit and, an eighth as many, without; probabilities of the classes."""
-    targets = F.one_hot(data.labels[chosen], CLASSES) * 0.95 + 0.05 / CLASSES
-    blank = data.compose(chosen[: len(chosen) // 8], fade=visible, digit=False)
-    colour, share = torch.rand(len(blank), 3, 1, 1), torch.rand(len(blank), 1, 1, 1)
-    images = [data.compose(chosen, fade=visible), torch.lerp(blank, colour, share)]
-    nothing = torch.full((len(blank), CLASSES), 1 / CLASSES)
-    return torch.cat(images), torch.cat([targets, nothing])
 
 
 def augment(images: Tensor) -> Tensor:

@@ -43,9 +43,8 @@ PHOTOGRAPHS = (
 class DigitsInPhotographs(Dataset):
     """Handwritten digits on random crops of photographs, with the digit's pixels as ground truth.
 
-    scikit-learn's 1,797 digits, enlarged to 26-34 px, in bright colours, 85-100 % opaque; the photograph is dimmed
-    where it would be as bright. (A dark digit could be drawn on its bright ground by masking everything
-    else, and the map that does so would be its negative.) Digits and regions of the photographs are disjoint between the splits. Image i depends on seed, split and i only.
+    scikit-learn's 1,797 digits, enlarged to 26-34 px, coloured, 85-100 % opaque. Digits and regions of
+    the photographs are disjoint between the splits. Image i depends on seed, split and i only.
 
     Parameters
     ----------
@@ -96,7 +95,7 @@ class DigitsInPhotographs(Dataset):
         """``(n, H, W)`` bool, pixels at least half covered by the digit."""
         return self.opacity >= 128
 
-    def compose(self, chosen: Tensor | slice, fade: float = 1.0, digit: bool = True) -> Tensor:
+    def compose(self, chosen: Tensor | slice, fade: float = 1.0) -> Tensor:
         """Compose images.
 
         Parameters
@@ -105,8 +104,6 @@ class DigitsInPhotographs(Dataset):
             Which.
         fade : float
             1: on the photograph; 0: on the photograph's mean colour; between: in between.
-        digit : bool
-            Whether the digit is there.
 
         Returns
         -------
@@ -116,8 +113,6 @@ class DigitsInPhotographs(Dataset):
         ground = self.backgrounds[chosen].float() / 255
         if fade < 1:
             ground = torch.lerp(ground.mean((2, 3), keepdim=True), ground, fade)
-        if not digit:
-            return ground
         opacity = self.opacity[chosen][:, None].float() / 255
         return torch.lerp(ground, self.colours[chosen][:, :, None, None], opacity)
 
@@ -145,8 +140,8 @@ def _compose_parts(
     cover = np.clip((strokes - 0.3) / 0.3, 0, 1) * rng.uniform(0.85, 1.0)
     opacity[top : top + side, left : left + side] = (cover * 255).round()
     behind = background[top : top + side, left : left + side].mean() / 255
-    background = (background * 0.4 / max(behind, 0.4)).astype(np.uint8)
-    colour = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.1, 0.6), rng.uniform(0.85, 1.0))
+    value = rng.uniform(0.8, 1.0) if behind < 0.5 else rng.uniform(0.0, 0.2)
+    colour = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.2, 0.8), value)
     return background, colour, opacity, int(bunch.target[digit])
 
 
