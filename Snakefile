@@ -3,20 +3,21 @@
 import json
 import os
 import re
+import shlex
 
 from ttame_core.editions import Edition
 
 SETTINGS = {k: config[k] for k in ("data_root",) if k in config}
 EDITION = Edition.read(
     config.get("edition", "demo"),
-    {**SETTINGS, **({"retrain": True} if config.get("retrain") else {})},
+    SETTINGS,
     results=config.get("results"),
 )
 RESULTS = os.path.relpath(EDITION.results)
 FOLDERS = {EDITION.folder(name).name: name for name in EDITION.backbones}
 RETRAINED = (
     [f"{RESULTS}/backbones/{name}.safetensors" for name in EDITION.demo_backbones]
-    if EDITION.config.get("retrain")
+    if config.get("retrain")
     else []
 )
 
@@ -26,10 +27,16 @@ def core(*modules):
     return [f"ttame_core/{m}.py" for m in modules]
 
 
-METHOD = core("attention", "backbones", "data", "explainer", "losses", "masking", "training", "zoo")
-MEASURES = core("metrics", "perturbations", "methods/cams", "methods/controls")
+METHOD = core(
+    *"attention backbones configuration data demo editions explainer layers losses masking".split(),
+    *"training wheels zoo".split(),
+)
+MEASURES = core(
+    *"imputation imputation_compiled metrics perturbations statistics".split(),
+    *"methods/__init__ methods/cams methods/controls".split(),
+)
 COMMON = f"-p edition {EDITION.name} -p results {config.get('results', 'results')}"
-COMMON += "".join(f" -p {k} {v}" for k, v in SETTINGS.items())
+COMMON += "".join(f" -p {k} {shlex.quote(str(v))}" for k, v in SETTINGS.items())
 RUN = (
     "OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} papermill --no-progress-bar --log-level WARNING "
     "--cwd . {input.notebook} {output.notebook}.part.ipynb {params.given} "
@@ -74,7 +81,7 @@ rule train:
     input:
         notebook="notebooks/01_train.ipynb",
         core=METHOD,
-        retrained=RETRAINED,
+        weights=RETRAINED or [f"ttame_core/weights/{n}.safetensors" for n in EDITION.demo_backbones],
     output:
         notebook=f"{RESULTS}/{{folder}}/01_train.ipynb",
         explainer=f"{RESULTS}/{{folder}}/explainer.safetensors",
@@ -111,7 +118,7 @@ rule evaluate:
 rule road:
     input:
         notebook="notebooks/03_road.ipynb",
-        core=METHOD + MEASURES + core("imputation"),
+        core=METHOD + MEASURES,
         explainer=rules.train.output.explainer,
     output:
         notebook=f"{RESULTS}/{{folder}}/03_road.ipynb",

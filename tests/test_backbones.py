@@ -181,6 +181,7 @@ def test_list_taps_shows_names_and_shapes_in_order():
         (("demo_vg",), "did you mean 'demo_vgg'"),
         (("demo_vgg", None, ["features.161"]), "did you mean 'features.16'"),
         (("demo_vgg", None, "max_pool"), "did you mean 'max-pool'"),
+        (("demo_resnet", None, []), "no taps"),
         (("demo_resnet", None, ["fc"]), "'fc' is no feature map"),
         (("demo_resnet", "nowhere.safetensors"), "nowhere.safetensors"),
         (("resnet18", "IMAGENET1K_V9"), "did you mean 'IMAGENET1K_V1'"),

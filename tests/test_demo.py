@@ -19,7 +19,7 @@ def test_shipped_weights_recognise_digits(name, least):
 def test_training_is_repeatable_and_leaves_the_random_state_alone():
     before = torch.get_rng_state()
     first, second = (
-        demo.train_demo_backbone("demo_resnet", images=64, epochs=2).state_dict() for _ in range(2)
+        demo.train_demo_backbone("demo_resnet", count=64, epochs=2).state_dict() for _ in range(2)
     )
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[k], second[k]) for k in first)

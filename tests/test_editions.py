@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import ttame_core as tt
 from ttame_core.training import Recipe
@@ -90,6 +91,25 @@ def test_an_explainer_is_trained_once_for_a_recipe(tmp_path):
     assert steps[2:] == [(1, 3), (2, 3), (3, 3)]
     files = {p.name for p in (tmp_path / "smoke" / "demo_resnet").iterdir()}
     assert files == {"explainer.safetensors", "training.csv"}
+
+
+def test_an_explainer_of_other_taps_or_masking_is_trained_anew(tmp_path):
+    edition, steps = read(tmp_path, steps=2), []
+    for options in ({}, {"masking": "standardised"}, {"taps": ["layer3", "layer4"]}):
+        model = tt.load_backbone("demo_resnet", **options)
+        edition.explainer(model, lambda done, total: steps.append(done))
+    assert steps == [1, 2] * 3
+
+
+def test_retrained_weights_are_taken_where_they_are(tmp_path):
+    edition = read(tmp_path)
+    other = tt.load_backbone("demo_resnet", weights=None)
+    (tmp_path / "smoke" / "backbones").mkdir(parents=True)
+    save_file(
+        other.model.state_dict(), tmp_path / "smoke" / "backbones" / "demo_resnet.safetensors"
+    )
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(edition.backbone("demo_resnet")(images), other(images))
 
 
 def test_a_variant_has_files_of_its_own(tmp_path):

@@ -98,13 +98,16 @@ def saliency(kind):
     generator = torch.Generator().manual_seed(0)
     if kind == "noise":
         return torch.rand(1, 224, 224, generator=generator)
+    if kind == "corner":  # holes from a corner on: nothing is known on two of their sides
+        ramp = torch.linspace(1, 0, 224)
+        return (ramp[:, None] + ramp)[None]
     cells = torch.randn(1, 1, 7, 7, generator=generator)
     smooth = F.interpolate(cells, size=224, mode="bilinear", align_corners=False)[0]
     return (smooth - smooth.quantile(0.6)).clamp(min=0) if kind == "relu" else smooth
 
 
 @pytest.mark.parametrize("order", ["morf", "lerf"])
-@pytest.mark.parametrize("kind", ["smooth", "noise", "relu"])
+@pytest.mark.parametrize("kind", ["smooth", "noise", "relu", "corner"])
 def test_full_size_holes_are_filled_to_a_tenth_of_the_noise(kind, order):
     image = F.interpolate(torch.rand(1, 3, 56, 56), size=224, mode="bicubic").clamp(0, 1)
     maps = saliency(kind) if order == "morf" else -saliency(kind)
@@ -113,6 +116,14 @@ def test_full_size_holes_are_filled_to_a_tenth_of_the_noise(kind, order):
         exact = direct(image[0].double().numpy(), removed[0].numpy())
         error = np.abs(tt.impute(image, removed, noise=0)[0].numpy() - exact).max()
         assert error <= 1e-3, v
+
+
+@pytest.mark.parametrize("kind", ["smooth", "corner"])
+def test_the_widest_holes_are_filled_by_torch_as_well(kind):
+    image = torch.rand(1, 3, 224, 224)
+    removed = tt.select_top(saliency(kind), 90)
+    exact = direct(image[0].double().numpy(), removed[0].numpy())
+    assert np.abs(imputation._solve(image, removed, 2e-5)[0].numpy() - exact).max() <= 1e-3
 
 
 def test_both_solvers_agree():

@@ -79,6 +79,7 @@ def test_invalid_maps_are_found_counted_and_not_scored(left_half, noise):
     maps[1, 0, 0] = torch.nan
     maps[2] = 0.5
     assert invalid_maps(maps).tolist() == [False, True, True]
+    assert invalid_maps(torch.stack([maps[0] * 50, maps[0] - 1])).all()
 
     def broken(images, classes):
         return maps[:, :, :].clone()

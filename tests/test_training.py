@@ -89,6 +89,29 @@ def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(tiny, noise):
     assert seen[:24] != seen[24:] and seen[:24] != list(range(24))
 
 
+def test_momentum_stays_what_the_recipe_says(tiny, noise, monkeypatch):
+    seen = []
+    step = torch.optim.SGD.step
+
+    def watched(self, *args, **options):
+        seen.extend(group["momentum"] for group in self.param_groups)
+        return step(self, *args, **options)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", watched)
+    trained(tiny, noise)
+    assert set(seen) == {0.9} and len(seen) == 2 * RECIPE.steps
+
+
+def test_a_checkpoint_of_another_classifier_is_not_taken(tiny, noise, tmp_path):
+    tt.train(tt.TTAME(tiny), noise, RECIPE, checkpoint=tmp_path / "c", checkpoint_every=2)
+    fresh, _ = trained(tiny, noise)
+    with torch.no_grad():
+        tiny.model.head.bias += 0.01
+    changed, _ = trained(tiny, noise, checkpoint=tmp_path / "c")
+    assert same(changed, trained(tiny, noise)[0])
+    assert fresh.keys() == changed.keys()
+
+
 def test_weight_decay_spares_biases_and_norms(tiny, noise):
     explainer = tt.TTAME(tiny)
     from ttame_core.training import _optimizer

@@ -56,6 +56,8 @@ class Backbone(nn.Module):
         Shapes of the tapped feature maps at the preprocessing's image size.
     num_classes : int
         K.
+    tokens : bool
+        Whether the last tap holds tokens.
 
     Raises
     ------
@@ -81,9 +83,11 @@ class Backbone(nn.Module):
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(self.preprocessing.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(self.preprocessing.std)[:, None, None])
-        modules = dict(model.named_modules())
+        modules = {layer: module for layer, module in model.named_modules() if layer}
+        if not taps:
+            raise TTAMEError(f"no taps for {name}; give at least one layer, see list_taps(name)")
         for tap in taps:
-            if tap not in modules or not tap:
+            if tap not in modules:
                 raise TTAMEError(f"{name} has no layer {tap!r} to tap; {nearest(tap, modules)}")
         self.taps = tuple(taps)
         outputs, logits = _probe(self, self.taps)
@@ -92,8 +96,8 @@ class Backbone(nn.Module):
         self._prefix = prefix if isinstance(prefix, int) else None
         grids = [to_grid(outputs[tap], tap, self._prefix) for tap in self.taps]
         self.shapes = tuple(tuple(g.shape[1:]) for g in grids)
-        tokens = outputs[self.taps[-1]].ndim == 3
-        self.masking = masking or ("standardised" if tokens else "image")
+        self.tokens: bool = outputs[self.taps[-1]].ndim == 3
+        self.masking = masking or ("standardised" if self.tokens else "image")
         if self.masking not in ORDERS:
             raise TTAMEError(f"masking {masking!r} is unknown; {nearest(self.masking, ORDERS)}")
 

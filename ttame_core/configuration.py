@@ -17,7 +17,7 @@ def overrule(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]
     """Apply flat settings to a copy of a configuration; see `Edition.read`."""
     config = deepcopy(config)
     settings = dict(settings)
-    config |= {k: settings.pop(k) for k in ("seed", "retrain") if k in settings}
+    config |= {"seed": settings.pop("seed")} if "seed" in settings else {}
     if "data_root" in settings:
         folders = [s for s in config["data"].values() if s["kind"] == "folder"]
         if not folders:

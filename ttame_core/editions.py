@@ -55,7 +55,7 @@ class Edition:
         name : str
             File in ``config/``, without suffix.
         settings : dict, optional
-            Flat settings that overrule the file: ``seed``, ``retrain``, ``data_root``, ``methods``, ``images``,
+            Flat settings that overrule the file: ``seed``, ``data_root``, ``methods``, ``images``,
             and those of training, which overrule the backbones' own too.
         results : str, optional
             Folder for outputs, relative to the project; ``results`` by default.
@@ -123,9 +123,9 @@ class Edition:
         """Load a backbone as the edition has it - weights, taps, masking - on the accelerator if there is one."""
         entry = self.entry(name)
         weights = entry.get("weights", "DEFAULT")
-        if self.config.get("retrain") and weights == "DEFAULT":
-            retrained = self.results / "backbones" / f"{name}.safetensors"
-            weights = retrained if retrained.is_file() else weights
+        retrained = self.results / "backbones" / f"{name}.safetensors"  # by 00_backbones
+        if weights == "DEFAULT" and retrained.is_file():
+            weights = retrained
         elif weights and Path(weights).suffix:
             weights = self.root / weights
         backbone = load_backbone(name, weights, entry.get("taps"), masking=entry.get("masking"))
@@ -271,7 +271,7 @@ class Edition:
         backbone: Backbone,
         progress: Callable[[int, int], None] | None = None,
     ) -> TTAME:
-        """Load a backbone's explainer; train it first where there is none of this recipe.
+        """Load a backbone's explainer; train it first where there is none of this recipe and classifier.
 
         Parameters
         ----------
@@ -287,7 +287,8 @@ class Edition:
         """
         file, _ = self.training_files(backbone.name)
         recipe = self._recipe_text(backbone.name)
-        if file.is_file() and TTAME.metadata(file).get("recipe") == recipe:
+        wanted = {"recipe": recipe} | TTAME(backbone, self.variant(backbone.name)).identity()
+        if file.is_file() and TTAME.metadata(file).items() >= wanted.items():
             return TTAME.load(file, backbone)
         return self.train(backbone, progress)[0]
 

@@ -122,6 +122,17 @@ class TTAME(nn.Module):
         """
         return self(images, classes).maps
 
+    def identity(self) -> dict[str, str]:
+        """Say what the attention mechanism belongs to: classifier, weights, taps, masking, variant."""
+        return {
+            "backbone": self.backbone.name,
+            "backbone_fingerprint": fingerprint(self.backbone.model),
+            "taps": json.dumps(self.backbone.taps),
+            "masking": self.backbone.masking,
+            "num_classes": str(self.backbone.num_classes),
+            "variant": json.dumps(self.variant),
+        }
+
     def save(self, path: str | Path, **metadata: str) -> None:
         """Write the attention mechanism and what it belongs to, as safetensors.
 
@@ -132,17 +143,9 @@ class TTAME(nn.Module):
         **metadata : str
             Further entries of the file's header.
         """
-        own = {
-            "backbone": self.backbone.name,
-            "backbone_fingerprint": fingerprint(self.backbone.model),
-            "taps": json.dumps(self.backbone.taps),
-            "masking": self.backbone.masking,
-            "num_classes": str(self.backbone.num_classes),
-            "variant": json.dumps(self.variant),
-        }
         state = {k: v.detach().cpu().contiguous() for k, v in self.attention.state_dict().items()}
         with atomic_path(path) as temporary:
-            save_file(state, temporary, metadata={**metadata, **own})
+            save_file(state, temporary, metadata={**metadata, **self.identity()})
 
     @classmethod
     def load(cls, path: str | Path, backbone: Backbone) -> "TTAME":
@@ -163,22 +166,19 @@ class TTAME(nn.Module):
         Raises
         ------
         TTAMEError
-            If the file is missing or broken, or was trained on another classifier, other weights or
-            other taps.
+            If the file is missing or broken, or was trained on another classifier, other weights,
+            other taps or another masking order.
         """
         metadata = cls.metadata(path)
-        expected = {
-            "taps": json.dumps(backbone.taps),
-            "num_classes": str(backbone.num_classes),
-            "backbone_fingerprint": fingerprint(backbone.model),
-        }
-        for key, value in expected.items():
+        explainer = cls(backbone, json.loads(metadata["variant"]))
+        expected = explainer.identity()
+        for key in ("taps", "num_classes", "masking", "backbone_fingerprint"):
+            value = expected[key]
             if metadata.get(key) != value:
                 raise TTAMEError(
                     f"the explainer {path} was trained with {key} {metadata.get(key)} (backbone "
                     f"{metadata.get('backbone')}), but this backbone has {value}; load that backbone, or train anew"
                 )
-        explainer = cls(backbone, json.loads(metadata["variant"]))
         explainer.attention.load_state_dict(load_file(path))
         return explainer.eval()
 

@@ -9,8 +9,8 @@ from numba import njit
 
 compiled = njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
 F32 = np.float32
-W_EDGE, W_CORNER, OMEGA, COARSEST = F32(1 / 6), F32(1 / 12), F32(0.8), 8  # as in `imputation`, but
-# not imported: numba caches what it compiled until this very file changes
+# as in `imputation`, but not imported: numba caches what it compiled until this very file changes
+W_EDGE, W_CORNER, OMEGA, COARSEST = F32(2), F32(1), F32(0.8), 8
 THREE, SIXTEENTH = F32(3), F32(1 / 16)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ttame_core.backbones import Backbone
 from ttame_core.errors import TTAMEError, nearest
+from ttame_core.explainer import check_images
 from ttame_core.masking import upsample
 from ttame_core.perturbations import perturbed_confidences
 
@@ -120,7 +121,7 @@ def energy_inside(maps: Tensor, truth: Tensor) -> Tensor:
 
 
 def invalid_maps(maps: Tensor) -> Tensor:
-    """Find maps that explain nothing: not finite, or the same value everywhere.
+    """Find maps that explain nothing: not finite, outside [0, 1], or the same value everywhere.
 
     Parameters
     ----------
@@ -133,7 +134,8 @@ def invalid_maps(maps: Tensor) -> Tensor:
         ``(B,)`` bool.
     """
     low, high = maps.amin((1, 2)), maps.amax((1, 2))
-    return ~torch.isfinite(maps).all(2).all(1) | (low == high)
+    outside = (low < -1e-3) | (high > 1 + 1e-3)  # more than rounding
+    return ~torch.isfinite(maps).all(2).all(1) | outside | (low == high)
 
 
 def score_batch(
@@ -239,10 +241,11 @@ def evaluate(
     for batch in batches:
         images = batch["image"].to(backbone.mean.device)
         truth = batch["mask"].to(images.device) if "mask" in batch else None
+        check_images(images)
         with torch.no_grad():
             full, classes = backbone(images).softmax(1).max(1)
         for name, method in methods.items():
-            maps = method(images, classes)
+            maps = method(images, classes).to(images)
             if maps.ndim != 3 or len(maps) != len(images):
                 raise TTAMEError(
                     f"{name} gives maps {tuple(maps.shape)}; expected ({len(images)}, h, w)"

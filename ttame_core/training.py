@@ -104,7 +104,7 @@ def train(
     explainer.to(fabric.device)
     optimizer = _optimizer(explainer.attention, recipe)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=recipe.max_lr, total_steps=recipe.steps + 1
+        optimizer, max_lr=recipe.max_lr, total_steps=recipe.steps + 1, cycle_momentum=False
     )
     attention, optimizer = fabric.setup(explainer.attention, optimizer)
     rank_seed = seed + 1_000_003 * fabric.global_rank
@@ -114,7 +114,7 @@ def train(
         "scheduler": scheduler,
         "generator": torch.Generator().manual_seed(rank_seed),
         "history": [],
-        "recipe": {**asdict(recipe), "seed": seed},
+        "recipe": {**asdict(recipe), "seed": seed, "images": len(images)} | explainer.identity(),  # type: ignore[arg-type]
     }
     _resume(fabric, checkpoint, state)
     history, generator = state["history"], state["generator"]
@@ -242,12 +242,12 @@ def save_checkpoint(fabric: Fabric, path: str | Path, state: dict[str, Any]) -> 
 
 
 def _resume(fabric: Fabric, path: str | Path | None, state: dict[str, Any]) -> None:
-    """Take over a checkpoint's state where there is one of the same recipe."""
+    """Take over a checkpoint's state where there is one of the same recipe, explainer and number of images."""
     if path is None or not Path(path).is_file():
         return
     values = torch.load(path, map_location=fabric.device, weights_only=True)
     if values["recipe"] != state["recipe"]:
-        return  # parameters have changed since: train anew
+        return  # of another training: train anew
     for key in ("attention", "optimizer", "scheduler"):
         state[key].load_state_dict(values[key])
     state["generator"].set_state(values["generator"].cpu())

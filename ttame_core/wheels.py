@@ -43,8 +43,10 @@ PHOTOGRAPHS = (
 class DigitsInPhotographs(Dataset):
     """Handwritten digits on random crops of photographs, with the digit's pixels as ground truth.
 
-    scikit-learn's 1,797 digits, enlarged to 26-34 px, coloured, 85-100 % opaque. Digits and regions of
-    the photographs are disjoint between the splits. Image i depends on seed, split and i only.
+    scikit-learn's 1,797 digits, enlarged to 26-34 px, coloured, 85-100 % opaque, brighter than the photograph, which is
+    dimmed where need be: a mask that multiplies can then show a digit, never draw a dark one in its negative.
+    Digits and regions of the photographs are disjoint between the splits. Image i depends on seed, split
+    and i only.
 
     Parameters
     ----------
@@ -95,15 +97,25 @@ class DigitsInPhotographs(Dataset):
         """``(n, H, W)`` bool, pixels at least half covered by the digit."""
         return self.opacity >= 128
 
-    def compose(self, chosen: Tensor | slice, fade: float = 1.0) -> Tensor:
+    def compose(
+        self,
+        chosen: Tensor | slice,
+        fade: float | Tensor = 1.0,
+        flat: Tensor | None = None,
+        digit: bool = True,
+    ) -> Tensor:
         """Compose images.
 
         Parameters
         ----------
         chosen : Tensor or slice
             Which.
-        fade : float
-            1: on the photograph; 0: on the photograph's mean colour; between: in between.
+        fade : float or Tensor
+            1: on the photograph; 0: on a flat colour; between: in between. For all, or ``(b, 1, 1, 1)``.
+        flat : Tensor, optional
+            ``(b, 3, 1, 1)``, the colours; the photographs' mean colours by default.
+        digit : bool
+            Whether the digit is there.
 
         Returns
         -------
@@ -111,8 +123,10 @@ class DigitsInPhotographs(Dataset):
             ``(b, 3, H, W)`` in [0, 1].
         """
         ground = self.backgrounds[chosen].float() / 255
-        if fade < 1:
-            ground = torch.lerp(ground.mean((2, 3), keepdim=True), ground, fade)
+        flat = ground.mean((2, 3), keepdim=True) if flat is None else flat
+        ground = flat + fade * (ground - flat)
+        if not digit:
+            return ground
         opacity = self.opacity[chosen][:, None].float() / 255
         return torch.lerp(ground, self.colours[chosen][:, :, None, None], opacity)
 
@@ -140,8 +154,9 @@ def _compose_parts(
     cover = np.clip((strokes - 0.3) / 0.3, 0, 1) * rng.uniform(0.85, 1.0)
     opacity[top : top + side, left : left + side] = (cover * 255).round()
     behind = background[top : top + side, left : left + side].mean() / 255
-    value = rng.uniform(0.8, 1.0) if behind < 0.5 else rng.uniform(0.0, 0.2)
-    colour = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.2, 0.8), value)
+    value = rng.uniform(0.5, 1.0)
+    background = (background * min(1.0, 0.4 * value / max(behind, 0.01))).astype(np.uint8)
+    colour = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.1, 0.6), value)
     return background, colour, opacity, int(bunch.target[digit])
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,6 +67,10 @@ def build(name: str, weights: str | Path | None, **options) -> tuple[nn.Module, 
     published = weights if isinstance(weights, str) and _is_published(weights) else None
     try:
         model, preprocessing = builder(name.removeprefix("timm/"), published, options)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, TTAMEError) or not options:
+            raise
+        raise TTAMEError(f"{name} cannot be built with {options}: {error}") from error
     except (OSError, RuntimeError) as error:  # what hubs raise without a network or cached file
         if published is None:
             raise
@@ -173,6 +178,8 @@ def _builder(name: str) -> Callable:
 
 
 def _build_demo(name: str, published: str | None, options: dict) -> tuple[nn.Module, Preprocessing]:
+    if options:
+        raise TTAMEError(f"{name} takes no options, {sorted(options)} were given; leave them out")
     model = demo.load_demo_backbone(name, weights=published)
     return model, Preprocessing(image_size=64, resize=64)
 
@@ -209,7 +216,7 @@ def _timm_preprocessing(model: nn.Module) -> Preprocessing:
     size = config["input_size"][-1]
     return Preprocessing(
         image_size=size,
-        resize=round(size / config["crop_pct"]),
+        resize=math.floor(size / config["crop_pct"]),
         interpolation=config["interpolation"],
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),

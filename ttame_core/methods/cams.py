@@ -41,7 +41,7 @@ def target_layer(backbone: Backbone) -> nn.Module:
         If a transformer's last block has no such norm.
     """
     layer = backbone.model.get_submodule(backbone.taps[-1])
-    if backbone.masking == "image":
+    if not backbone.tokens:
         return layer
     for name in ("ln_1", "norm1", "layernorm_before"):
         if hasattr(layer, name):
