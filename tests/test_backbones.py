@@ -174,6 +174,13 @@ def test_list_taps_shows_names_and_shapes_in_order():
     assert "fc" not in taps
 
 
+def test_every_listed_tap_can_be_tapped():
+    name = "timm/vit_tiny_patch16_224"
+    taps = tt.list_taps(name)
+    assert "blocks.11" in taps and "patch_embed" not in taps  # its tokens lack the class token
+    assert tt.load_backbone(name, None, list(taps)).shapes == tuple(taps.values())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -185,6 +192,7 @@ def test_list_taps_shows_names_and_shapes_in_order():
         (("demo_resnet", None, ["fc"]), "'fc' is no feature map"),
         (("demo_resnet", "nowhere.safetensors"), "nowhere.safetensors"),
         (("resnet18", "IMAGENET1K_V9"), "did you mean 'IMAGENET1K_V1'"),
+        (("timm/resnet18", "fb_swls"), "did you mean 'fb_swsl"),
     ],
 )
 def test_bad_names(arguments, message):

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 import ttame_core as tt
+from ttame_core.configuration import validate
 from ttame_core.training import Recipe
 from ttame_core.zoo import Preprocessing
 
@@ -45,6 +46,16 @@ def test_given_settings_win_over_both(tmp_path):
 def test_bad_settings(settings, message):
     with pytest.raises(tt.TTAMEError, match=message):
         tt.Edition.read("smoke", settings, root=ROOT)
+
+
+def test_a_configuration_that_names_no_data_or_half_a_folder(tmp_path):
+    folder = {"kind": "folder", "root": "x", "val": 1}
+    config = {**read(tmp_path).config, "data": {"digits": folder}}
+    with pytest.raises(tt.TTAMEError, match=r"data\.digits: 'test' is a required property"):
+        validate(config, ROOT, "mine.yaml")
+    config["data"] = {"digit": {"kind": "digits"}}
+    with pytest.raises(tt.TTAMEError, match="data 'digits' is unknown; did you mean 'digit'"):
+        validate(config, ROOT, "mine.yaml")
 
 
 def test_unknown_edition_and_backbone(tmp_path):

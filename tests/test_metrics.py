@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import ttame_core as tt
@@ -90,22 +92,35 @@ def test_invalid_maps_are_found_counted_and_not_scored(left_half, noise):
     assert set(scores[scores["measure"] == "ad"]["image_id"]) == {"a"}
 
 
-def test_chunks_and_batches_do_not_matter(tiny, noise):
-    images = noise.images
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.integers(0, 2**32), st.integers(1, 7), st.floats(1, 99), st.booleans())
+def test_chunks_and_batches_do_not_matter(tiny, noise, seed, chunk, v, ties):
+    images = noise.images[:6]
     full, classes = tiny(images).softmax(1).max(1)
-    maps = torch.rand(24, 4, 4)
+    maps = torch.rand(6, 4, 4, generator=torch.Generator().manual_seed(seed))
+    if ties:
+        maps = (maps - 0.6).relu()  # most pixels equal
     before = images.clone(), maps.clone()
-    measures = {m: (15, 50) for m in tt.MEASURES}
+    measures = {m: (v,) for m in tt.MEASURES}
     together = tt.score_batch(tiny, images, classes, full, maps, measures)
-    chunked = tt.score_batch(tiny, images, classes, full, maps, measures, chunk=5)
+    chunked = tt.score_batch(tiny, images, classes, full, maps, measures, chunk=chunk)
     for key, values in together.items():
         assert torch.allclose(values, chunked[key], atol=1e-3), key
-    for i in (0, 7, 23):
-        one = slice(i, i + 1)
-        alone = tt.score_batch(tiny, images[one], classes[one], full[one], maps[one], measures)
-        for key, value in alone.items():
-            assert torch.allclose(value[0], together[key][i], atol=1e-3), key
+    one = slice(seed % 6, seed % 6 + 1)
+    alone = tt.score_batch(tiny, images[one], classes[one], full[one], maps[one], measures)
+    for key, value in alone.items():
+        assert torch.allclose(value, together[key][one], atol=1e-3), key
     assert torch.equal(images, before[0]) and torch.equal(maps, before[1])
+
+
+def test_an_explainer_is_a_method(tiny, noise):
+    explainer = tt.TTAME(tiny)
+    batch = {"image": noise.images[:4], "id": list("abcd")}
+    methods = {"t-tame": explainer, "the same": explainer.explain}
+    values = evaluate(tiny, methods, [batch]).groupby("method")["value"].apply(list)
+    assert values["t-tame"] == values["the same"]
 
 
 def test_wrong_number_of_maps(tiny, noise):

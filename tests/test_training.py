@@ -44,6 +44,10 @@ def test_same_seed_same_bytes(tiny, noise):
     assert not same(first, other)
 
 
+def test_worker_processes_change_nothing(tiny, noise):
+    assert same(trained(tiny, noise)[0], trained(tiny, noise, workers=2)[0])
+
+
 @pytest.mark.parametrize("others", ["uniform", "in-batch"])
 def test_the_loss_falls(tiny, noise, others):
     recipe = tt.Recipe(steps=60, batch_size=6, max_lr=0.05, other_classes=others)

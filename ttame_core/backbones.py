@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from ttame_core.data import Transform, centre_crop, read_image
+from ttame_core.data import Transform, centre_crop, random_crop_of, read_image
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.layers import capture, to_grid, unwrap_logits
 from ttame_core.masking import ORDERS, mask_images
@@ -88,12 +88,12 @@ class Backbone(nn.Module):
             raise TTAMEError(f"no taps for {name}; give at least one layer, see list_taps(name)")
         for tap in taps:
             if tap not in modules:
-                raise TTAMEError(f"{name} has no layer {tap!r} to tap; {nearest(tap, modules)}")
+                layers = _tappable(model, self.preprocessing.image_size)
+                raise TTAMEError(f"{name} has no layer {tap!r} to tap; {nearest(tap, layers)}")
         self.taps = tuple(taps)
         outputs, logits = _probe(self, self.taps)
         self.num_classes: int = logits.shape[-1]
-        prefix = getattr(model, "num_prefix_tokens", None)
-        self._prefix = prefix if isinstance(prefix, int) else None
+        self._prefix = _prefix_tokens(model)
         grids = [to_grid(outputs[tap], tap, self._prefix) for tap in self.taps]
         self.shapes = tuple(tuple(g.shape[1:]) for g in grids)
         self.tokens: bool = outputs[self.taps[-1]].ndim == 3
@@ -132,6 +132,12 @@ class Backbone(nn.Module):
         given = self.preprocessing
         return centre_crop(given.image_size, given.resize, given.interpolation)
 
+    @property
+    def random_crop(self) -> Transform:
+        """The paper's training crop at the weights' own sizes, for `ImageFolder`."""
+        given = self.preprocessing
+        return random_crop_of(given.image_size, given.resize, given.interpolation)
+
     def read(self, *files: str | Path) -> Tensor:
         """Read image files, resized and cropped as the weights ask for.
 
@@ -150,6 +156,8 @@ class Backbone(nn.Module):
         TTAMEError
             If a file is missing or no readable image.
         """
+        if not files:
+            raise TTAMEError("no files to read; give at least one path")
         rng = np.random.default_rng(0)  # centre crops draw nothing
         pictures = [self.crop(read_image(file), rng) for file in files]
         return torch.stack(pictures).to(self.mean.device)
@@ -258,7 +266,7 @@ def list_taps(name: str, **options: Any) -> dict[str, tuple[int, int, int]]:
         Layer names and the shapes of their feature maps.
     """
     model, preprocessing = build(name, None, **options)
-    return _tappable(model, preprocessing)
+    return _tappable(model, preprocessing.image_size)
 
 
 def default_taps(model: nn.Module, preprocessing: Preprocessing) -> tuple[str, ...]:
@@ -280,7 +288,7 @@ def default_taps(model: nn.Module, preprocessing: Preprocessing) -> tuple[str, .
     TTAMEError
         If fewer than three can be found.
     """
-    shapes = _tappable(model, preprocessing)
+    shapes = _tappable(model, preprocessing.image_size)
     info = getattr(model, "feature_info", None)
     if isinstance(model, VisionTransformer):  # its stem may be a pyramid of its own
         taps = [f"encoder.layers.{name}" for name, _ in model.encoder.layers.named_children()][-3:]
@@ -303,6 +311,17 @@ def default_taps(model: nn.Module, preprocessing: Preprocessing) -> tuple[str, .
     return tuple(taps)
 
 
+def _prefix_tokens(model: nn.Module) -> int | None:
+    """Class token and registers, where the model says how many (timm)."""
+    count = getattr(model, "num_prefix_tokens", None)
+    return count if isinstance(count, int) else None
+
+
+def _blank(model: nn.Module, size: int) -> Tensor:
+    reference = next(model.parameters(), torch.empty(0))
+    return torch.zeros(1, 3, size, size, device=reference.device, dtype=reference.dtype)
+
+
 def _as_list(info: Any) -> list:
     return info if isinstance(info, list) else list(getattr(info, "info", info))
 
@@ -310,11 +329,8 @@ def _as_list(info: Any) -> list:
 @torch.no_grad()
 def _probe(backbone: Backbone, layers: Sequence[str]) -> tuple[dict[str, Any], Tensor]:
     model = backbone.model
-    size = backbone.preprocessing.image_size
-    reference = next(model.parameters(), torch.empty(0))
-    zeros = torch.zeros(1, 3, size, size, device=reference.device, dtype=reference.dtype)
     with capture(model, layers) as outputs:
-        logits = unwrap_logits(model(zeros))
+        logits = unwrap_logits(model(_blank(model, backbone.preprocessing.image_size)))
     missing = [layer for layer in layers if layer not in outputs]
     if missing:
         raise TTAMEError(
@@ -324,17 +340,14 @@ def _probe(backbone: Backbone, layers: Sequence[str]) -> tuple[dict[str, Any], T
 
 
 @torch.no_grad()
-def _tappable(model: nn.Module, preprocessing: Preprocessing) -> dict[str, tuple[int, int, int]]:
-    size = preprocessing.image_size
-    reference = next(model.parameters(), torch.empty(0))
-    zeros = torch.zeros(1, 3, size, size, device=reference.device, dtype=reference.dtype)
+def _tappable(model: nn.Module, size: int) -> dict[str, tuple[int, int, int]]:
     names = [n for n, _ in model.named_modules() if n]
     with capture(model, names) as outputs:
-        model(zeros)
+        model(_blank(model, size))
     shapes: dict[str, tuple[int, int, int]] = {}
     for name, output in outputs.items():  # in the order of execution, a parent after its children
         try:
-            _, c, h, w = to_grid(output, name).shape
+            _, c, h, w = to_grid(output, name, _prefix_tokens(model)).shape
         except TTAMEError:
             continue
         shapes[name] = (c, h, w)

@@ -55,6 +55,11 @@ def validate(config: dict[str, Any], root: Path, source: str) -> None:
         jsonschema.Draft202012Validator(schema).iter_errors(config)
     )
     if error is None:
+        for name, entry in config["backbones"].items():
+            if entry["data"] not in config["data"]:
+                raise TTAMEError(
+                    f"{source}, backbones.{name}: data {entry['data']!r} is unknown; {nearest(entry['data'], config['data'])}"
+                )
         return
     place = ".".join(map(str, error.absolute_path)) or "top level"
     if error.validator == "additionalProperties":

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
@@ -20,6 +20,8 @@ SPLITS = ("train", "val", "test")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 INTERPOLATIONS = {m.name.lower(): m for m in Image.Resampling}
 """Names of resampling filters, as classifiers' published preprocessing has them."""
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for files that are no images, or too large to be honest ones."""
 Transform = Callable[[Image.Image, np.random.Generator], Tensor]
 """Picture and source of randomness to ``(3, H, W)`` in [0, 1]."""
 
@@ -47,7 +49,7 @@ def read_image(path: str | Path) -> Image.Image:
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file)
             picture.load()
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise TTAMEError(
             f"{path} cannot be read as an image ({error}); remove it, or ask for unreadable images to be "
             "skipped (on_error='skip')"
@@ -134,7 +136,7 @@ class ImageFolder(Dataset):
             else:
                 with Image.open(file) as picture:
                     picture.verify()
-        except (TTAMEError, OSError, SyntaxError) as error:
+        except UNREADABLE as error:
             if on_error == "raise":
                 raise TTAMEError(
                     f"{file} cannot be read as an image ({error}); remove it, or ask for unreadable images "

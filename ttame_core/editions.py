@@ -182,7 +182,8 @@ class Edition:
     def recipe(self, backbone: str) -> Recipe:
         """Return how a backbone's attention mechanism is trained."""
         settings = self._training(backbone)
-        settings.pop("variant", None)
+        for other in ("variant", "workers"):
+            settings.pop(other, None)
         loss = LossWeights(**settings.pop("loss", {}))
         return Recipe(**settings, loss=loss)
 
@@ -257,6 +258,7 @@ class Edition:
                 recipe,
                 seed=self.seed,
                 checkpoint=checkpoint,
+                workers=self._training(name).get("workers", 0),
                 progress=progress,
             )
         )

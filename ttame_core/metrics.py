@@ -213,7 +213,7 @@ def evaluate(
     backbone : Backbone
         The classifier explained.
     methods : mapping of str to callable
-        ``(images, classes) -> maps`` in [0, 1].
+        ``(images, classes) -> maps`` in [0, 1]; an explainer is one.
     batches : iterable of dict
         With ``image``, ``id`` and, where there is ground truth, ``mask`` ``(B, H, W)``.
     measures : mapping of str to sequence of float
@@ -245,7 +245,8 @@ def evaluate(
         with torch.no_grad():
             full, classes = backbone(images).softmax(1).max(1)
         for name, method in methods.items():
-            maps = method(images, classes).to(images)
+            maps = method(images, classes)
+            maps = getattr(maps, "maps", maps).to(images)
             if maps.ndim != 3 or len(maps) != len(images):
                 raise TTAMEError(
                     f"{name} gives maps {tuple(maps.shape)}; expected ({len(images)}, h, w)"

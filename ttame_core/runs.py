@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import resource
 import shlex
 import subprocess
 import sys
@@ -85,6 +84,11 @@ class Run:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     outputs: list[str] = field(default_factory=list)
 
+    @property
+    def run_id(self) -> str:
+        """Name of this run, the same in its manifest and its scores."""
+        return f"{self.notebook}-{self.started:%Y%m%dT%H%M%SZ}"
+
     def save_table(self, table: pd.DataFrame, name: str) -> None:
         """Write a table as Parquet or CSV, by the suffix of its name."""
         with atomic_path(self.folder / name) as path:
@@ -93,6 +97,25 @@ class Run:
             else:
                 table.to_csv(path, index=False)
         self.outputs.append(name)
+
+    def save_scores(self, scores: pd.DataFrame, name: str) -> pd.DataFrame:
+        """Write per-image scores with what they are of: edition, backbone, variant, seed and this run.
+
+        Returns
+        -------
+        DataFrame
+            As written.
+        """
+        backbone = self.parameters["backbone"]
+        scores = scores.assign(
+            edition=self.edition.name,
+            backbone=backbone,
+            variant=self.edition.variant(backbone),
+            seed=self.edition.seed,
+            run_id=self.run_id,
+        )
+        self.save_table(scores, name)
+        return scores
 
     def save_figure(self, figure: Figure, name: str) -> None:
         """Write a figure as PNG or SVG, by the suffix of its name."""
@@ -109,10 +132,9 @@ class Run:
 
     def manifest(self) -> dict[str, Any]:
         """Say which command, commit, parameters, versions, seed and device made the outputs."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes there, kilobytes elsewhere
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
         return {
+            "run_id": self.run_id,
             "notebook": self.notebook,
             "edition": self.edition.name,
             "parameters": self.parameters,
@@ -120,12 +142,12 @@ class Run:
             "commit": commit(self.edition.root),
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round((datetime.now(UTC) - self.started).total_seconds(), 1),
-            "device": torch.cuda.get_device_name() if device == "cuda" else device,
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
             "seed": self.edition.seed,
             "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version()} | versions(),
             "outputs": self.outputs,
-            "peak_memory_gb": round(peak, 2),
+            "peak_memory_gb": peak_memory(),
         }
 
     def command(self) -> str:
@@ -232,6 +254,16 @@ class Progress:
         )  # ipykernel's way past the page
         if terminal is not None:
             os.write(terminal, f"{text}\n".encode())
+
+
+def peak_memory() -> float | None:
+    """Return the most memory this process has held, in GB; None on Windows, which does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes there, kilobytes elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 2)
 
 
 def commit(root: Path) -> str:

@@ -107,22 +107,23 @@ def train(
         optimizer, max_lr=recipe.max_lr, total_steps=recipe.steps + 1, cycle_momentum=False
     )
     attention, optimizer = fabric.setup(explainer.attention, optimizer)
-    rank_seed = seed + 1_000_003 * fabric.global_rank
     state: dict[str, Any] = {
         "attention": attention,
         "optimizer": optimizer,
         "scheduler": scheduler,
-        "generator": torch.Generator().manual_seed(rank_seed),
         "history": [],
         "recipe": {**asdict(recipe), "seed": seed, "images": len(images)} | explainer.identity(),  # type: ignore[arg-type]
     }
     _resume(fabric, checkpoint, state)
-    history, generator = state["history"], state["generator"]
+    history = state["history"]
     attention.train()
     batches = _batches(fabric, images, recipe, seed, len(history), workers)
     for step, batch in zip(range(len(history), recipe.steps), batches, strict=False):
         lr = scheduler.get_last_lr()[0]
-        terms = training_step(explainer, attention, batch, recipe, generator)
+        draw = torch.Generator().manual_seed(
+            (seed * recipe.steps + step) * fabric.world_size + fabric.global_rank
+        )
+        terms = training_step(explainer, attention, batch, recipe, draw)
         row = {k: float(v.detach()) for k, v in terms.items()}
         if not math.isfinite(row["total"]):
             raise TTAMEError(
@@ -234,7 +235,6 @@ def _batches(
 def save_checkpoint(fabric: Fabric, path: str | Path, state: dict[str, Any]) -> None:
     """Write a training's state under a temporary name, then rename it."""
     values = {k: v.state_dict() if hasattr(v, "state_dict") else v for k, v in state.items()}
-    values["generator"] = state["generator"].get_state()
     if fabric.is_global_zero:
         with atomic_path(path) as temporary:
             torch.save(values, temporary)
@@ -250,5 +250,4 @@ def _resume(fabric: Fabric, path: str | Path | None, state: dict[str, Any]) -> N
         return  # of another training: train anew
     for key in ("attention", "optimizer", "scheduler"):
         state[key].load_state_dict(values[key])
-    state["generator"].set_state(values["generator"].cpu())
     state["history"].extend(values["history"])

@@ -206,7 +206,10 @@ def _build_torchvision(name: str, published: str | None, options: dict):
 
 def _build_timm(name: str, published: str | None, options: dict):
     if published not in (None, "DEFAULT"):
-        name, published = f"{name.split('.')[0]}.{published}", "DEFAULT"
+        tags = [n.partition(".")[2] for n in timm.list_pretrained(f"{name.split('.')[0]}.*")]
+        if published not in tags:
+            raise TTAMEError(f"{name} has no weights {published!r}; {nearest(published, tags)}")
+        name = f"{name.split('.')[0]}.{published}"
     model = timm.create_model(name, pretrained=published is not None, **options)
     return model, _timm_preprocessing(model)
 
