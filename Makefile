@@ -29,8 +29,13 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 book: $(READY) ## train, evaluate and build the book of an edition
-	@$(BIN)/snakemake --unlock --quiet --config $(SETTINGS) >/dev/null 2>&1 || true
-	$(BIN)/snakemake --profile profiles/local --cores $(CORES) --config $(SETTINGS)
+	@mkdir -p .snakemake; running=$$(cat .snakemake/book.pid 2>/dev/null); \
+	  if [ -n "$$running" ] && kill -0 "$$running" 2>/dev/null; then \
+	    echo "make book runs already (process $$running); wait for it or stop it"; exit 1; fi; \
+	  echo $$$$ > .snakemake/book.pid; \
+	  if ls .snakemake/locks/* >/dev/null 2>&1; then \
+	    $(BIN)/snakemake --unlock --quiet all --cores $(CORES) --config $(SETTINGS); fi; \
+	  exec $(BIN)/snakemake --profile profiles/local --cores $(CORES) --config $(SETTINGS)
 	@echo "The book: $(RESULTS)/$(EDITION)/book/_build/html/index.html"
 
 test: $(READY) ## run the tests

@@ -13,7 +13,7 @@ EDITION = Edition.read(
     SETTINGS,
     results=config.get("results"),
 )
-RESULTS = os.path.relpath(EDITION.results)
+RESULTS = os.path.relpath(EDITION.home)
 FOLDERS = {EDITION.folder(name).name: name for name in EDITION.backbones}
 RETRAINED = (
     [f"{RESULTS}/backbones/{name}.safetensors" for name in EDITION.demo_backbones]
@@ -33,9 +33,9 @@ METHOD = core(
 )
 MEASURES = core(
     *"imputation imputation_compiled metrics perturbations statistics".split(),
-    *"methods/__init__ methods/cams methods/controls".split(),
+    *(f"methods/{name}" for name in glob_wildcards("ttame_core/methods/{name}.py").name),
 )
-COMMON = f"-p edition {EDITION.name} -p results {config.get('results', 'results')}"
+COMMON = f"-p edition {EDITION.name} -p results {shlex.quote(config.get('results', 'results'))}"
 COMMON += "".join(f" -p {k} {shlex.quote(str(v))}" for k, v in SETTINGS.items())
 RUN = (
     "OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} papermill --no-progress-bar --log-level WARNING "
@@ -92,6 +92,7 @@ rule train:
     params:
         given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
         settings=lambda w: of(w.folder, "train"),
+        rivals="l-cam-img" in EDITION.config["evaluate"]["methods"],
     shell:
         RUN
 
@@ -134,11 +135,36 @@ rule road:
         RUN
 
 
+rule qualitative:
+    input:
+        notebook="notebooks/06_qualitative.ipynb",
+        core=METHOD + MEASURES + core("costs", "figures"),
+        explainer=rules.train.output.explainer,
+    output:
+        notebook=f"{RESULTS}/{{folder}}/06_qualitative.ipynb",
+        costs=f"{RESULTS}/{{folder}}/costs.csv",
+    log:
+        f"{RESULTS}/logs/{{folder}}/06_qualitative.log",
+    threads: workflow.cores  # alone, as it takes times
+    params:
+        given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
+        settings=lambda w: of(w.folder, "evaluate"),
+    shell:
+        RUN
+
+
 rule compare:
     input:
         notebook="notebooks/09_compare.ipynb",
-        core=core("figures"),
-        scores=expand([rules.evaluate.output.scores, rules.road.output.scores], folder=FOLDERS),
+        core=core("figures", "statistics", "tables"),
+        tables=expand(
+            [
+                rules.evaluate.output.scores,
+                rules.road.output.scores,
+                rules.qualitative.output.costs,
+            ],
+            folder=FOLDERS,
+        ),
     output:
         notebook=f"{RESULTS}/09_compare.ipynb",
         means=f"{RESULTS}/summary/means.csv",
@@ -161,6 +187,7 @@ rule book:
                 rules.train.output.notebook,
                 rules.evaluate.output.notebook,
                 rules.road.output.notebook,
+                rules.qualitative.output.notebook,
             ],
             folder=FOLDERS,
         ),

@@ -18,7 +18,8 @@ DOWNLOADS = {
     "01_train": ["training.csv"],
     "02_evaluate": ["means.csv"],
     "03_road": ["road.csv"],
-    "09_compare": ["summary/means.csv"],
+    "06_qualitative": ["costs.csv"],
+    "09_compare": ["summary/means.csv", "summary/costs.csv"],
 }
 
 
@@ -31,8 +32,8 @@ def main(results: Path, title: str) -> None:
             shutil.rmtree(old) if old.is_dir() else old.unlink()
     book.mkdir(parents=True, exist_ok=True)
     shutil.copytree(PROSE / "_static", book / "_static")
-    for name in ("intro.md", "method.md", "measures.md"):
-        shutil.copy(PROSE / name, book / name)
+    for prose in PROSE.glob("*.md"):
+        shutil.copy(prose, book / prose.name)
     config = yaml.safe_load((PROSE / "_config.yml").read_text())
     config["title"] = title
     (book / "_config.yml").write_text(yaml.safe_dump(config))
@@ -46,12 +47,12 @@ def main(results: Path, title: str) -> None:
         parts[0]["chapters"].append({"file": "backbones/00_backbones"})
     for folder in sorted(p.parent for p in results.glob("*/02_evaluate.ipynb")):
         chapters = []
-        for name in ("01_train", "02_evaluate", "03_road"):
+        for name in ("01_train", "02_evaluate", "03_road", "06_qualitative"):
             manifests.append(page(folder, book / folder.name / f"{name}.ipynb"))
             chapters.append({"file": f"{folder.name}/{name}"})
         parts.append({"caption": folder.name, "chapters": chapters})
     (book / "provenance.md").write_text(provenance(manifests))
-    about = ["method", "measures", "provenance"]
+    about = ["method", "methods", "measures", "images", "provenance"]
     parts.append({"caption": "Background", "chapters": [{"file": f} for f in about]})
     toc = {"format": "jb-book", "root": "intro", "parts": parts}
     (book / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))

@@ -174,6 +174,13 @@ def test_list_taps_shows_names_and_shapes_in_order():
     assert "fc" not in taps
 
 
+def test_windows_of_images_are_no_taps():
+    name, tap = "timm/swin_tiny_patch4_window7_224", "layers.0.blocks.0.attn.proj"
+    assert tap not in tt.list_taps(name)
+    with pytest.raises(tt.TTAMEError, match="no feature map of whole images"):
+        tt.load_backbone(name, None, [tap])
+
+
 def test_every_listed_tap_can_be_tapped():
     name = "timm/vit_tiny_patch16_224"
     taps = tt.list_taps(name)

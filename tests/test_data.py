@@ -99,10 +99,14 @@ def test_an_unreadable_image_is_named_or_skipped_and_counted(tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     with pytest.raises(tt.TTAMEError, match=r"bad\.jpg"):
         tt.ImageFolder(tmp_path, centre_crop(8, 8))
-    folder = tt.ImageFolder(tmp_path, centre_crop(8, 8), on_error="skip")
+    with pytest.warns(UserWarning, match=r"1 of 2 images .* are left out: bad\.jpg"):
+        folder = tt.ImageFolder(tmp_path, centre_crop(8, 8), on_error="skip")
     assert (len(folder), folder.skipped) == (1, ["bad.jpg"])
     with pytest.raises(tt.TTAMEError, match=r"bad\.jpg"):
         tt.read_image(tmp_path / "bad.jpg")
+    (tmp_path / "good.png").unlink()
+    with pytest.raises(tt.TTAMEError, match="none of the 1 images"):
+        tt.ImageFolder(tmp_path, centre_crop(8, 8), on_error="skip")
 
 
 def test_a_backbone_reads_files_as_its_weights_ask_for(tiny, tmp_path):

@@ -100,8 +100,47 @@ def test_an_explainer_is_trained_once_for_a_recipe(tmp_path):
     assert torch.equal(again.explain(images), trained.explain(images))
     read(tmp_path, steps=3).explainer(model, count)
     assert steps[2:] == [(1, 3), (2, 3), (3, 3)]
-    files = {p.name for p in (tmp_path / "smoke" / "demo_resnet").iterdir()}
-    assert files == {"explainer.safetensors", "training.csv"}
+    variations = tmp_path / "smoke" / "variations"
+    assert {p.name for p in variations.iterdir()} == {"steps=2", "steps=3"}
+    names = {"explainer.safetensors", "training.csv", "explainer.checkpoint"}
+    assert {p.name for p in (variations / "steps=2" / "demo_resnet").iterdir()} == names
+
+
+def test_other_settings_have_a_folder_of_their_own_and_use_the_editions_explainer(tmp_path):
+    plain, other = read(tmp_path), read(tmp_path, methods=["t-tame", "random"], images=3)
+    assert other.folder("demo_vit") == (
+        plain.home / "variations" / "images=3,methods=t-tame+random" / "demo_vit"
+    )
+    model, steps = plain.backbone("demo_resnet"), []
+    plain.explainer(model)
+    other.explainer(model, lambda done, total: steps.append(done))
+    assert not steps  # the edition's is of the same recipe
+    assert len(read(tmp_path, methods=list(tt.METHODS)).overruled) < 80
+
+
+def test_what_cannot_serve_a_backbone_is_left_out_and_says_why(tmp_path):
+    edition = read(tmp_path, methods=["l-cam-img", "grad-cam", "transformer-lrp", "random"])
+    cnn, vit = (edition.backbone(name) for name in ("demo_resnet", "demo_vit"))
+    ready, left_out = edition.methods(vit)
+    assert list(ready) == ["grad-cam", "transformer-lrp", "random"]
+    assert left_out == {"l-cam-img": "demo_vit works on tokens, l-cam-img is for CNNs"}
+    ready, left_out = edition.methods(cnn)
+    assert list(ready) == ["l-cam-img", "grad-cam", "random"]
+    assert "demo_resnet is no ViT" in left_out["transformer-lrp"]
+
+
+def test_costly_methods_are_scored_on_fewer_images(tmp_path):
+    edition = read(tmp_path)
+    model = edition.backbone("demo_vit")
+    methods = dict.fromkeys(["rise", "grad-cam", "random"])
+    groups = edition.evaluations(model, methods)
+    assert [(len(images), list(some)) for images, some in groups] == [
+        (24, ["grad-cam", "random"]),
+        (8, ["rise"]),
+    ]
+    everything = {item["id"] for item in groups[0][0]}
+    assert {item["id"] for item in groups[1][0]} < everything
+    assert len(edition.evaluations(model, methods, "road_images")) == 1  # 6 are fewer than 8
 
 
 def test_an_explainer_of_other_taps_or_masking_is_trained_anew(tmp_path):

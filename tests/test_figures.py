@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from ttame_core import figures
+from ttame_core import figures, tables
 from ttame_core.statistics import averages, bootstrap_interval, means_table
 
 
@@ -40,7 +40,7 @@ def test_the_interval_covers_a_known_mean_as_often_as_it_says():
 def test_a_table_reads_mean_and_interval():
     means = means_table(scores())
     assert list(means.columns) == ["method", "measure", "v", "n", "mean", "low", "high"]
-    table = figures.wide_table(means)
+    table = tables.wide_table(means)
     half = (means["high"][0] - means["low"][0]) / 2
     assert table.loc["t-tame", "AD(15) ↓"] == f"11.5 ±{half:.1f}"
 
@@ -54,7 +54,7 @@ def test_averages_over_v_are_taken_image_by_image():
 
 def test_the_best_method_is_bold_and_controls_do_not_compete():
     means = means_table(scores(), by=["backbone", "method"])
-    html = figures.best_marked(means)
+    html = tables.best_marked(means)
     html._compute()
     bold = {html.index[row] for (row, _), style in html.ctx.items() if style}
     assert bold == {("a", "t-tame"), ("b", "t-tame")}
@@ -63,7 +63,7 @@ def test_the_best_method_is_bold_and_controls_do_not_compete():
 def test_ties_are_all_bold():
     tied = scores()
     tied.loc[tied["method"] == "grad-cam", "value"] -= 10
-    html = figures.best_marked(means_table(tied, by=["backbone", "method"]))
+    html = tables.best_marked(means_table(tied, by=["backbone", "method"]))
     html._compute()
     assert len([s for s in html.ctx.values() if s]) == 4
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -60,10 +61,28 @@ def test_scores_of_a_classifier_that_looks_left(left_half):
     assert sure[0] == pytest.approx(float(full))
 
 
+def test_insertion_and_deletion_go_the_right_way(left_half):
+    images, classes = torch.ones(1, 3, 16, 16), torch.zeros(1, dtype=torch.int64)
+    maps = torch.zeros(1, 16, 16)
+    maps[0, :, :8] = 1  # the half that counts
+    full = left_half(images).softmax(1)[:, 0]
+    measures = {"insertion": (0, 50, 100), "deletion": (0, 50, 100)}
+    scores = tt.score_batch(left_half, images, classes, full, maps, measures)
+    sure, empty = (float(100 * torch.tensor(x).sigmoid()) for x in (4.0, 0.0))
+    assert scores["deletion", 0][0] == pytest.approx(sure, abs=1e-3)
+    assert scores["deletion", 50][0] == pytest.approx(empty, abs=1e-3)  # the half is gone
+    images[..., 8:] = 0  # so that a blur takes something away
+    scores = tt.score_batch(left_half, images, classes, full, maps, measures)
+    assert scores["insertion", 50][0] == pytest.approx(sure, abs=1e-3)  # the half is whole
+    assert scores["insertion", 0][0] < sure - 0.5
+
+
 def test_all_ones_changes_nothing(left_half):
     images = torch.rand(5, 3, 8, 8)
     full, classes = left_half(images).softmax(1).max(1)
-    scores = tt.score_batch(left_half, images, classes, full, torch.ones(5, 8, 8))
+    scores = tt.score_batch(
+        left_half, images, classes, full, torch.ones(5, 8, 8), allow_constant=True
+    )
     assert scores["ad", 100].max() == 0
     assert scores["ic", 100].max() == 0
 
@@ -121,6 +140,33 @@ def test_an_explainer_is_a_method(tiny, noise):
     methods = {"t-tame": explainer, "the same": explainer.explain}
     values = evaluate(tiny, methods, [batch]).groupby("method")["value"].apply(list)
     assert values["t-tame"] == values["the same"]
+
+
+def test_maps_that_explain_nothing_have_no_scores(tiny, noise):
+    full, classes = tiny(noise.images[:3]).softmax(1).max(1)
+    maps = torch.rand(3, 4, 4)
+    maps[0], maps[1, 0, 0] = 0.5, torch.nan
+    truth = torch.ones(3, 16, 16).bool()
+    measures = {"ad": (50,), "morf": (50,)}
+    scores = tt.score_batch(tiny, noise.images[:3], classes, full, maps, measures, truth)
+    assert scores.pop(("invalid", 100)).tolist() == [1, 1, 0]
+    for key, values in scores.items():
+        assert torch.isnan(values).tolist() == [True, True, False], key
+
+
+def test_maps_of_any_size_are_scaled_alike(left_half):
+    """A cell's peak is less than 1 once upsampled; the measures see 1 all the same."""
+    images, classes = torch.rand(1, 3, 8, 8), torch.zeros(1, dtype=torch.int64)
+    full = left_half(images).softmax(1)[:, 0]
+    small = torch.zeros(1, 4, 4)
+    small[0, 1, 1] = 1
+    large = F.interpolate(small[None], (8, 8), mode="bilinear")[0]
+    assert large.max() < 0.9
+    scores = [
+        tt.score_batch(left_half, images, classes, full, m) for m in (small, large / large.max())
+    ]
+    for key in scores[0]:
+        assert torch.allclose(scores[0][key], scores[1][key]), key
 
 
 def test_wrong_number_of_maps(tiny, noise):

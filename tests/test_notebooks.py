@@ -41,7 +41,10 @@ def smoke(tmp_path_factory):
 def test_scores_hold_every_image_method_and_measure(smoke):
     for backbone in BACKBONES:
         scores = pd.read_parquet(smoke / backbone / "scores.parquet")
-        assert set(scores["method"]) == {"t-tame", "grad-cam", "random", "all-ones"}
+        own = "transformer-lrp" if backbone == "demo_vit" else "l-cam-img"
+        shared = {"t-tame", "grad-cam", "rise", "brightness", "random", "all-ones"}
+        assert set(scores["method"]) == {own, *shared}
+        assert scores[scores["method"] == "rise"]["image_id"].nunique() == 8
         scored = scores[scores["measure"] != "invalid"]
         keys = [(m, v) for m in ("ad", "ic") for v in (100, 50, 15)]
         keys += [("confidence", 100), ("pointing", 100), ("energy", 100)]
@@ -50,7 +53,7 @@ def test_scores_hold_every_image_method_and_measure(smoke):
         assert (counts.loc[["random", "all-ones"]] == 24).all()
         bad = scores[scores["measure"] == "invalid"].groupby("method")["value"].sum()
         for method, number in bad.items():
-            assert (counts.loc[method] == 24 - number).all()
+            assert (counts.loc[method] == (8 if method == "rise" else 24) - number).all()
         assert scored["value"].between(0, 100).all()
         assert set(scores["backbone"]) == {backbone}
 
@@ -65,7 +68,7 @@ def test_road_scores_hold_every_percentage(smoke):
 
 def test_every_manifest_says_what_made_it(smoke):
     manifests = [json.loads(f.read_text()) for f in smoke.rglob("0*.json") if "book" not in f.parts]
-    assert len(manifests) == 7
+    assert len(manifests) == 9
     for manifest in manifests:
         assert manifest["command"].startswith(f"papermill notebooks/{manifest['notebook']}.ipynb")
         assert manifest["seed"] == 0
@@ -84,7 +87,11 @@ def test_an_unchanged_edition_runs_nothing_again(smoke):
 def test_the_book_has_a_page_for_every_notebook_and_loads_nothing_from_elsewhere(smoke):
     html = smoke / "book" / "_build" / "html"
     pages = ["intro", "09_compare", "method", "measures", "provenance"]
-    pages += [f"{b}/{n}" for b in BACKBONES for n in ("01_train", "02_evaluate", "03_road")]
+    pages += [
+        f"{b}/{n}"
+        for b in BACKBONES
+        for n in ("01_train", "02_evaluate", "03_road", "06_qualitative")
+    ]
     for page in pages:
         text = (html / f"{page}.html").read_text()
         loaded = re.findall(r'<(?:script|img|link|iframe)[^>]+?(?:src|href)="(https?:[^"]+)"', text)
@@ -94,6 +101,14 @@ def test_the_book_has_a_page_for_every_notebook_and_loads_nothing_from_elsewhere
     for word in ("demo_resnet", "demo_vit", "AD(15)", "Reproduce this page"):
         assert word in overview
     assert 'alt=""' not in overview
+
+
+def test_costs_are_there_for_every_method(smoke):
+    costs = pd.read_csv(smoke / "summary" / "costs.csv").set_index(["backbone", "method"])
+    assert costs.loc[("demo_vit", "rise"), "forwards"] == 8
+    assert costs.loc[("demo_resnet", "t-tame"), "forwards"] == 1
+    assert costs.loc[("demo_resnet", "t-tame"), "equivalents"] < 1.1
+    assert set(costs.loc["demo_vit"].index) >= {"transformer-lrp", "random"}
 
 
 def test_pages_hide_the_plumbing(smoke):
@@ -116,7 +131,7 @@ def papermill(tmp_path, *parameters):
 def test_one_notebook_alone_by_papermill(tmp_path):
     out, done = papermill(tmp_path, "-p", "backbone", "demo_resnet", "-p", "images", "6")
     assert done.returncode == 0, done.stderr[-3000:]
-    scores = pd.read_parquet(tmp_path / "smoke" / "demo_resnet" / "scores.parquet")
+    scores = pd.read_parquet(tmp_path / "smoke/variations/images=6/demo_resnet/scores.parquet")
     assert scores["image_id"].nunique() == 6
     assert nbformat.read(out, 4).metadata.papermill.exception is None
 

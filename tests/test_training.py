@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import ttame_core as tt
+from ttame_core.losses import sample_other_classes
+from ttame_core.training import training_step
 
 RECIPE = tt.Recipe(steps=7, batch_size=6, max_lr=0.05)
 
@@ -42,6 +45,31 @@ def test_same_seed_same_bytes(tiny, noise):
     assert same(first, second)
     assert history == again
     assert not same(first, other)
+
+
+@pytest.mark.parametrize("others", ["uniform", "in-batch"])
+def test_a_step_is_eq_17_of_the_model_truth(tiny, noise, others):
+    """Composed by hand: target, the map that masks, Psi, sigmoid, lambdas."""
+    weights = tt.LossWeights(ce=1.1, area=0.7, variation=0.3, power=0.4)
+    recipe = tt.Recipe(batch_size=6, other_classes=others, loss=weights)
+    images, explainer = noise.images[:6], tt.TTAME(tiny).eval()
+    draw = torch.Generator().manual_seed(4)
+    found = training_step(explainer, explainer.attention, images, recipe, draw)["total"]
+    logits, features = tiny.features(images)
+    truth = logits.argmax(1)
+    maps = explainer.attention(features).sigmoid()  # of all classes
+    if others == "uniform":
+        draw = torch.Generator().manual_seed(4)
+        chosen = sample_other_classes(truth, 8, 5, draw).tolist()
+    else:
+        chosen = [[int(truth[(i + j) % 6]) for j in range(1, 6)] for i in range(6)]
+    psi = torch.stack([maps[i, [int(truth[i]), *chosen[i]]] for i in range(6)])
+    masks = F.interpolate(maps[range(6), truth][:, None], (16, 16), mode="bilinear")
+    ce = F.cross_entropy(tiny.model((masks * images - tiny.mean) / tiny.std), truth)
+    down, right = psi.diff(dim=2).square().sum(), psi.diff(dim=3).square().sum()
+    smooth = (down + right) / (2 * psi.numel())
+    expected = 1.1 * ce + 0.7 * (((psi + 5e-4) ** 0.4).mean() + 0.3 * smooth)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
 def test_worker_processes_change_nothing(tiny, noise):
@@ -98,12 +126,12 @@ def test_momentum_stays_what_the_recipe_says(tiny, noise, monkeypatch):
     step = torch.optim.SGD.step
 
     def watched(self, *args, **options):
-        seen.extend(group["momentum"] for group in self.param_groups)
+        seen.extend((group["momentum"], group["nesterov"]) for group in self.param_groups)
         return step(self, *args, **options)
 
     monkeypatch.setattr(torch.optim.SGD, "step", watched)
     trained(tiny, noise)
-    assert set(seen) == {0.9} and len(seen) == 2 * RECIPE.steps
+    assert set(seen) == {(0.9, True)} and len(seen) == 2 * RECIPE.steps
 
 
 def test_a_checkpoint_of_another_classifier_is_not_taken(tiny, noise, tmp_path):

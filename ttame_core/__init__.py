@@ -10,6 +10,7 @@
 from ttame_core import figures
 from ttame_core.attention import VARIANTS, AttentionMechanism
 from ttame_core.backbones import Backbone, list_taps, load_backbone
+from ttame_core.costs import explanation_costs
 from ttame_core.data import ImageFolder, read_image
 from ttame_core.editions import Edition
 from ttame_core.errors import TTAMEError
@@ -43,6 +44,7 @@ __all__ = [
     "TTAMEError",
     "WheelPhotographs",
     "evaluate",
+    "explanation_costs",
     "figures",
     "impute",
     "keep_top",

@@ -19,8 +19,10 @@ VARIANTS: dict[str, dict] = {
     "sigmoid": {"activation": "sigmoid"},
     "two_taps": {"taps": 2},
     "one_tap": {"taps": 1},
+    "l_cam_img": {"taps": 1, "branches": False},
 }
-"""The rows of Table VI as options of `AttentionMechanism`; ``taps`` keeps the last so many."""
+"""The rows of Table VI, and the rival L-CAM-Img (Gkartzonika et al., ECCVW 2022: one 1x1 convolution on the last tap,
+trained alike), as options of `AttentionMechanism`; ``taps`` keeps the last so many."""
 
 
 class FeatureBranch(nn.Module):
@@ -71,6 +73,8 @@ class AttentionMechanism(nn.Module):
         Options of every `FeatureBranch`.
     taps : int, optional
         Use the last so many feature maps only ("two layers", "one layer"); all by default.
+    branches : bool
+        Whether there are feature branches at all, or the taps are fused as they are.
 
     Raises
     ------
@@ -87,6 +91,7 @@ class AttentionMechanism(nn.Module):
         batch_norm: bool = True,
         activation: str = "relu",
         taps: int | None = None,
+        branches: bool = True,
     ):
         super().__init__()
         taps = len(channels) if taps is None else taps
@@ -96,7 +101,8 @@ class AttentionMechanism(nn.Module):
             )
         self.channels = tuple(channels[-taps:])
         self.branches = nn.ModuleList(
-            FeatureBranch(c, skip, batch_norm, activation) for c in self.channels
+            FeatureBranch(c, skip, batch_norm, activation) if branches else nn.Identity()
+            for c in self.channels
         )
         self.fusion = nn.Conv2d(sum(self.channels), num_classes, kernel_size=1)
 

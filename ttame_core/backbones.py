@@ -1,5 +1,6 @@
 """Frozen classifiers with taps: logits and intermediate feature maps from one forward pass."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ class Backbone(nn.Module):
         K.
     tokens : bool
         Whether the last tap holds tokens.
+    prefix_tokens : int
+        How many of them stand before the patches: class token, registers.
 
     Raises
     ------
@@ -95,8 +98,18 @@ class Backbone(nn.Module):
         self.num_classes: int = logits.shape[-1]
         self._prefix = _prefix_tokens(model)
         grids = [to_grid(outputs[tap], tap, self._prefix) for tap in self.taps]
+        for tap, grid in zip(self.taps, grids, strict=True):
+            if len(grid) != 2:
+                raise TTAMEError(
+                    f"the output of {tap!r} is no feature map of whole images: {len(grid)} for 2 images (windows?); "
+                    "list_taps(name) shows which layers will do"
+                )
         self.shapes = tuple(tuple(g.shape[1:]) for g in grids)
-        self.tokens: bool = outputs[self.taps[-1]].ndim == 3
+        last = outputs[self.taps[-1]]
+        self.tokens: bool = last.ndim == 3
+        self.prefix_tokens: int = (
+            last.shape[1] - math.prod(self.shapes[-1][1:]) if self.tokens else 0
+        )
         self.masking = masking or ("standardised" if self.tokens else "image")
         if self.masking not in ORDERS:
             raise TTAMEError(f"masking {masking!r} is unknown; {nearest(self.masking, ORDERS)}")
@@ -201,6 +214,17 @@ class Backbone(nn.Module):
         with capture(self.model, self.taps) as outputs:
             logits = self(images)
         return logits, [to_grid(outputs[tap], tap, self._prefix) for tap in self.taps]
+
+    def grid(self, output: Any) -> Tensor:
+        """Adapt any of its layers' outputs to a feature map ``(B, C, h, w)``; see `to_grid`."""
+        return to_grid(output, self.name, self._prefix)
+
+    def output_of(self, layer: nn.Module, images: Tensor) -> Tensor:
+        """Compute one layer's feature map ``(B, C, h, w)`` of images ``(B, 3, H, W)`` in [0, 1]."""
+        name = next(name for name, module in self.model.named_modules() if module is layer)
+        with capture(self.model, [name]) as outputs:
+            self(images)
+        return self.grid(outputs[name])
 
 
 def load_backbone(
@@ -319,7 +343,7 @@ def _prefix_tokens(model: nn.Module) -> int | None:
 
 def _blank(model: nn.Module, size: int) -> Tensor:
     reference = next(model.parameters(), torch.empty(0))
-    return torch.zeros(1, 3, size, size, device=reference.device, dtype=reference.dtype)
+    return torch.zeros(2, 3, size, size, device=reference.device, dtype=reference.dtype)
 
 
 def _as_list(info: Any) -> list:
@@ -347,8 +371,10 @@ def _tappable(model: nn.Module, size: int) -> dict[str, tuple[int, int, int]]:
     shapes: dict[str, tuple[int, int, int]] = {}
     for name, output in outputs.items():  # in the order of execution, a parent after its children
         try:
-            _, c, h, w = to_grid(output, name, _prefix_tokens(model)).shape
+            count, c, h, w = to_grid(output, name, _prefix_tokens(model)).shape
         except TTAMEError:
+            continue
+        if count != 2:  # windows of an image, not images
             continue
         shapes[name] = (c, h, w)
     return shapes

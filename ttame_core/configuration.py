@@ -1,6 +1,8 @@
 """Configurations of editions: where they lie, what they may hold, how parameters overrule them."""
 
 import os
+import re
+import zlib
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,17 @@ def overrule(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]
     if settings:
         raise TTAMEError(f"settings {sorted(settings)} are unknown")
     return config
+
+
+def in_short(settings: dict[str, Any]) -> str:
+    """Name a folder after settings that change results, where the data lie apart: ``images=40,steps=100``."""
+    text = ",".join(
+        f"{k}={'+'.join(map(str, v)) if isinstance(v, list) else v}"
+        for k, v in sorted(settings.items())
+        if k != "data_root"
+    )
+    clean = re.sub(r"[^\w=.,+-]", "-", text)
+    return clean if len(clean) < 80 else f"{clean[:60]}-{zlib.crc32(text.encode()):08x}"
 
 
 def validate(config: dict[str, Any], root: Path, source: str) -> None:

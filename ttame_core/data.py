@@ -4,6 +4,7 @@ An item is a dict: ``image`` ``(3, H, W)`` float in [0, 1], ``id``, and where th
 (int) and ``mask`` ``(H, W)`` bool, the object's pixels.
 """
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,16 @@ class ImageFolder(Dataset):
         self.transform, self.seed, self.epoch = transform, seed, 0
         self.skipped: list[str] = []
         self.files = [f for f in files if self._readable(f, on_error)]
+        if not self.files:
+            raise TTAMEError(
+                f"none of the {len(files)} images in {self.root} can be read; check the folder"
+            )
+        if self.skipped:
+            warnings.warn(
+                f"{len(self.skipped)} of {len(files)} images in {self.root} cannot be read and are left out: "
+                f"{', '.join(self.skipped[:5])}",
+                stacklevel=2,
+            )
 
     def _readable(self, file: Path, on_error: str) -> bool:
         """Check an image's header now, before any work is lost; the whole of it where skipping."""

@@ -12,12 +12,12 @@ import yaml
 
 from ttame_core import data, demo, wheels, zoo
 from ttame_core.backbones import Backbone, load_backbone
-from ttame_core.configuration import overrule, project_root, validate
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.configuration import in_short, overrule, project_root, validate
+from ttame_core.errors import NotServedError, TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.files import atomic_path
 from ttame_core.losses import LossWeights
-from ttame_core.methods import Method, method
+from ttame_core.methods import TRAINED, Method, method
 from ttame_core.training import Recipe, train
 
 
@@ -31,13 +31,17 @@ class Edition:
         Validated against the schema.
     root : Path
         Folder of the project; relative paths of the configuration start here.
-    results : Path
+    home : Path
         Folder of the edition's outputs.
+    overruled : str
+        The settings that overrule the file, in short; empty where none does. Such runs have a folder of their own
+        in ``home/variations``, so that the edition's book never shows a number of another setting.
     """
 
     config: dict[str, Any]
     root: Path
-    results: Path
+    home: Path
+    overruled: str = ""
 
     @classmethod
     def read(
@@ -79,7 +83,12 @@ class Edition:
         validate(config, root, f"config/{name}.yaml")
         config = overrule(config, settings or {})
         validate(config, root, f"config/{name}.yaml with the parameters given")
-        return cls(config, root, root / (results or "results") / name)
+        return cls(config, root, root / (results or "results") / name, in_short(settings or {}))
+
+    @property
+    def results(self) -> Path:
+        """Folder of these settings' outputs."""
+        return self.home / "variations" / self.overruled if self.overruled else self.home
 
     @property
     def name(self) -> str:
@@ -123,7 +132,7 @@ class Edition:
         """Load a backbone as the edition has it - weights, taps, masking - on the accelerator if there is one."""
         entry = self.entry(name)
         weights = entry.get("weights", "DEFAULT")
-        retrained = self.results / "backbones" / f"{name}.safetensors"  # by 00_backbones
+        retrained = self.home / "backbones" / f"{name}.safetensors"  # by 00_backbones
         if weights == "DEFAULT" and retrained.is_file():
             weights = retrained
         elif weights and Path(weights).suffix:
@@ -155,29 +164,67 @@ class Edition:
             return wheels.WheelPhotographs(split, size, 0, *crop)
         return data.folder_split(spec, split, self.root, *crop)
 
-    def test_images(self, backbone: Backbone, limit: str = "images") -> Any:
-        """Open a backbone's test images, as many of them as an evaluation takes, spread over all.
+    def methods(self, backbone: Backbone) -> tuple[dict[str, Method], dict[str, str]]:
+        """Make the methods compared on a backbone ready to be called, T-TAME among them.
 
         Parameters
         ----------
         backbone : Backbone
             As `backbone` loaded it.
-        limit : {"images", "road_images"}
-            Entry of the configuration's ``evaluate`` that says how many.
 
         Returns
         -------
-        Dataset
+        tuple of dict
+            Methods by name, and why those that cannot serve this backbone are left out.
+        """
+        ready: dict[str, Method] = {}
+        left_out: dict[str, str] = {}
+        options = self.config["evaluate"].get("options", {})
+        rivals = self.trained_rivals(backbone)
+        for name in self.config["evaluate"]["methods"]:
+            try:
+                if name == "t-tame" or name in rivals:
+                    ready[name] = self.explainer(backbone, variant=rivals.get(name)).explain
+                elif name in TRAINED:
+                    left_out[name] = f"{backbone.name} works on tokens, {name} is for CNNs"
+                else:
+                    ready[name] = method(name, backbone, **options.get(name, {}))
+            except NotServedError as reason:
+                left_out[name] = str(reason)
+        return ready, left_out
+
+    def trained_rivals(self, backbone: Backbone) -> dict[str, str]:
+        """Name the compared methods that are trained beside T-TAME, with their variants."""
+        wanted = [m for m in self.config["evaluate"]["methods"] if m in TRAINED and m != "t-tame"]
+        return {} if backbone.tokens else {name: TRAINED[name] for name in wanted}
+
+    def evaluations(
+        self, backbone: Backbone, methods: dict[str, Method], limit: str = "images"
+    ) -> list[tuple[Any, dict[str, Method]]]:
+        """Say which methods are scored on which test images: costly ones on fewer, spread over all.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            As `backbone` loaded it.
+        methods : dict
+            From `methods`.
+        limit : {"images", "road_images"}
+            Entry of the configuration's ``evaluate`` that says how many at most.
+
+        Returns
+        -------
+        list of (Dataset, dict)
+            Test images, and the methods scored on them; the most images first.
         """
         images = self.images(backbone, "test")
-        return data.spread(images, self.config["evaluate"].get(limit, len(images)))
-
-    def methods(self, explainer: TTAME) -> dict[str, Method]:
-        """Make the methods compared on a backbone ready to be called, its T-TAME among them."""
-        return {
-            name: explainer.explain if name == "t-tame" else method(name, explainer.backbone)
-            for name in self.config["evaluate"]["methods"]
-        }
+        settings = self.config["evaluate"]
+        most = settings.get(limit, len(images))
+        limits = {name: min(most, settings.get("limits", {}).get(name, most)) for name in methods}
+        return [
+            (data.spread(images, count), {n: f for n, f in methods.items() if limits[n] == count})
+            for count in sorted(set(limits.values()), reverse=True)
+        ]
 
     def recipe(self, backbone: str) -> Recipe:
         """Return how a backbone's attention mechanism is trained."""
@@ -192,27 +239,29 @@ class Edition:
         return self._training(backbone).get("variant", "proposed")
 
     def _training(self, backbone: str) -> dict[str, Any]:
-        return {**self.config["train"], **self.entry(backbone).get("train", {})}
+        entry = self.entry(backbone)
+        of_data = self.config["data"][entry["data"]].get("recipe", {})
+        return {**self.config["train"], **of_data, **entry.get("train", {})}
 
-    def training_files(self, backbone: str) -> tuple[Path, Path]:
+    def training_files(self, backbone: str, variant: str | None = None) -> tuple[Path, Path]:
         """Where a backbone's trained explainer and the history of its training lie."""
-        variant = self.variant(backbone)
+        variant = variant or self.variant(backbone)
         suffix = "" if variant == "proposed" else f"-{variant}"
         folder = self.folder(backbone)
         return folder / f"explainer{suffix}.safetensors", folder / f"training{suffix}.csv"
 
-    def scores(self, file: str) -> pd.DataFrame:
-        """Read the scores of all backbones, written by the evaluations.
+    def tables(self, file: str) -> pd.DataFrame:
+        """Read the tables of all backbones as one, written by notebooks that ran for each.
 
         Parameters
         ----------
         file : str
-            Name of the file in a backbone's folder.
+            Name of the Parquet or CSV file in a backbone's folder.
 
         Returns
         -------
         DataFrame
-            One row an image, backbone, method, measure and v.
+            The rows of all; a column says which backbone.
 
         Raises
         ------
@@ -223,14 +272,16 @@ class Edition:
         missing = [name for name, path in files.items() if not path.is_file()]
         if missing:
             raise TTAMEError(
-                f"no {file} of {missing} yet; run the notebooks 02_evaluate and 03_road for them first"
+                f"no {file} of {missing} yet; run 02_evaluate, 03_road and 06_qualitative for them first"
             )
-        return pd.concat([pd.read_parquet(path) for path in files.values()])
+        read = pd.read_parquet if file.endswith(".parquet") else pd.read_csv
+        return pd.concat([read(path) for path in files.values()])
 
     def train(
         self,
         backbone: Backbone,
         progress: Callable[[int, int], None] | None = None,
+        variant: str | None = None,
     ) -> tuple[TTAME, pd.DataFrame]:
         """Train and save a backbone's explainer, going on from where a killed run was.
 
@@ -240,6 +291,8 @@ class Edition:
             As `backbone` loaded it.
         progress : callable, optional
             Called with (steps done, steps in all).
+        variant : str, optional
+            Of the attention mechanism; the edition's by default.
 
         Returns
         -------
@@ -247,10 +300,11 @@ class Edition:
             The explainer, and its training history, a row a step.
         """
         name = backbone.name
-        file, record = self.training_files(name)
-        checkpoint = file.with_suffix(".checkpoint")
+        variant = variant or self.variant(name)
+        file, record = self.training_files(name, variant)
+        checkpoint = file.with_suffix(".checkpoint")  # removed when the notebook has finished
         recipe = self.recipe(name)
-        explainer = TTAME(backbone, self.variant(name), seed=self.seed)
+        explainer = TTAME(backbone, variant, seed=self.seed)
         history = pd.DataFrame(
             train(
                 explainer,
@@ -258,6 +312,7 @@ class Edition:
                 recipe,
                 seed=self.seed,
                 checkpoint=checkpoint,
+                checkpoint_every=min(max(recipe.steps // 20, 5), 500),
                 workers=self._training(name).get("workers", 0),
                 progress=progress,
             )
@@ -265,13 +320,13 @@ class Edition:
         with atomic_path(record) as path:
             history.to_csv(path, index=False)
         explainer.save(file, recipe=self._recipe_text(name))
-        checkpoint.unlink(missing_ok=True)
         return explainer, history
 
     def explainer(
         self,
         backbone: Backbone,
         progress: Callable[[int, int], None] | None = None,
+        variant: str | None = None,
     ) -> TTAME:
         """Load a backbone's explainer; train it first where there is none of this recipe and classifier.
 
@@ -281,18 +336,23 @@ class Edition:
             As `backbone` loaded it.
         progress : callable, optional
             Called with (steps done, steps in all) while training.
+        variant : str, optional
+            Of the attention mechanism; the edition's by default.
 
         Returns
         -------
         TTAME
             In evaluation mode.
         """
-        file, _ = self.training_files(backbone.name)
+        variant = variant or self.variant(backbone.name)
+        own, _ = self.training_files(backbone.name, variant)
+        the_editions = self.home / own.relative_to(self.results)
         recipe = self._recipe_text(backbone.name)
-        wanted = {"recipe": recipe} | TTAME(backbone, self.variant(backbone.name)).identity()
-        if file.is_file() and TTAME.metadata(file).items() >= wanted.items():
-            return TTAME.load(file, backbone)
-        return self.train(backbone, progress)[0]
+        wanted = {"recipe": recipe} | TTAME(backbone, variant).identity()
+        for file in (own, the_editions):
+            if file.is_file() and TTAME.metadata(file).items() >= wanted.items():
+                return TTAME.load(file, backbone)
+        return self.train(backbone, progress, variant)[0]
 
     def _recipe_text(self, name: str) -> str:
         spec = self.config["data"][self.entry(name)["data"]]

@@ -8,6 +8,10 @@ class TTAMEError(ValueError):
     """Bad input: the message names the value, what was expected and the remedy."""
 
 
+class NotServedError(TTAMEError):
+    """A method cannot explain this kind of backbone; the message says why in a line."""
+
+
 def nearest(name: object, valid: Iterable[str], shown: int = 12) -> str:
     """Say which valid names come nearest to a mistyped one.
 

@@ -1,7 +1,7 @@
-"""Figures and tables, one theme: overlays, galleries, curves, means with their spread."""
+"""Figures, one theme: overlays, galleries, curves, means with their spread."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,32 +10,17 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 from torch import Tensor
 
 from ttame_core.backbones import Backbone
-from ttame_core.explainer import Explanation
+from ttame_core.explainer import TTAME, Explanation
 from ttame_core.imputation import impute, mean_fill
-from ttame_core.masking import minmax, upsample
+from ttame_core.masking import keep_top, minmax, upsample
+from ttame_core.methods import CONTROLS, METHODS, TRAINED
+from ttame_core.tables import measure_label
 
 COLOURS = "inferno"  # perceptually uniform, readable by the colour-blind and in grey
 OPACITY = 0.6
-LABELS = {
-    "ad": "AD({v}) ↓",
-    "ic": "IC({v}) ↑",
-    "pointing": "pointing game ↑",
-    "energy": "energy inside ↑",
-    "confidence": "confidence",
-    "morf": "MoRF({v}) ↓",
-    "lerf": "LeRF({v}) ↑",
-    "insertion": "insertion({v}) ↑",
-    "deletion": "deletion({v}) ↓",
-    "mean morf": "ROAD, MoRF ↓",
-    "mean lerf": "ROAD, LeRF ↑",
-    "mean insertion": "insertion ↑",
-    "mean deletion": "deletion ↓",
-}
-LOWER_IS_BETTER = ("ad", "morf", "deletion", "mean morf", "mean deletion")
 CURVES = {
     "morf": ("ROAD, most relevant first ↓", "pixels imputed (%)"),
     "lerf": ("ROAD, least relevant first ↑", "pixels imputed (%)"),
@@ -86,7 +71,10 @@ def show_image(axes: Axes, image: Tensor, heat: Tensor | None = None, title: str
 
 
 def gallery(
-    images: Tensor, maps: Mapping[str, Tensor], titles: Sequence[str] | None = None
+    images: Tensor,
+    maps: Mapping[str, Tensor],
+    titles: Sequence[str] | None = None,
+    keep: float | None = None,
 ) -> Figure:
     """Draw images in the first row and each method's maps over them in a row below.
 
@@ -98,6 +86,8 @@ def gallery(
         ``(B, h, w)`` by the name of the row; each is min-max scaled.
     titles : sequence of str, optional
         One an image.
+    keep : float, optional
+        Draw in place of the maps what they leave of the images: the top so many per cent, at their soft values.
 
     Returns
     -------
@@ -115,16 +105,80 @@ def gallery(
     for column, image in enumerate(images):
         show_image(axes[0, column], image, title=titles[column] if titles else "")
         for row, heat in enumerate(maps.values(), start=1):
-            show_image(axes[row, column], image, minmax(heat[column].float()))
-    for row, name in enumerate(["image", *maps]):
-        axes[row, 0].text(
-            -0.08, 0.5, name, rotation=90, va="center", ha="right", transform=axes[row, 0].transAxes
-        )
+            scaled = minmax(heat[column].float()) if heat[column].std() else heat[column].float()
+            if keep is None:
+                show_image(axes[row, column], image, scaled)
+            else:
+                large = upsample(scaled[None], image.shape[-2:])
+                show_image(axes[row, column], image * keep_top(large, keep))
+    _name_rows(axes, ["image", *maps])
+    if keep is None:
+        _colour_bar(figure, axes)
+    return figure
+
+
+def backbones_gallery(
+    explained: Sequence[tuple[TTAME, Sequence[Mapping[str, Any]], Explanation]],
+) -> Figure:
+    """Draw the maps of several backbones for the same images (Fig. 14), a row a backbone.
+
+    Parameters
+    ----------
+    explained : sequence of (TTAME, sequence of dict, Explanation)
+        Explainer, images as `ttame_core.data` describes them, and its explanation of them.
+
+    Returns
+    -------
+    Figure
+        Above each image its true class where it is known, above each map the predicted class and its
+        confidence.
+    """
+    columns, rows = len(explained[0][1]), len(explained) + 1
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(1.35 * columns + 0.9, 1.65 * rows),
+        squeeze=False,
+        layout="constrained",
+    )
+    names = ["image"]
+    for row, (explainer, items, explanation) in enumerate(explained, start=1):
+        names.append(explainer.backbone.name)
+        titles = class_titles(explainer.backbone, explanation)
+        for column, item in enumerate(items):
+            label = explainer.backbone.label(item["label"]) if "label" in item else ""
+            if row == 1:
+                show_image(axes[0, column], item["image"], title=label)
+            show_image(axes[row, column], item["image"], explanation.maps[column], titles[column])
+    _name_rows(axes, names)
+    _colour_bar(figure, axes)
+    return figure
+
+
+def _name_rows(axes: np.ndarray, names: Sequence[str]) -> None:
+    for axis, name in zip(axes[:, 0], names, strict=True):
+        axis.text(-0.08, 0.5, name, rotation=90, va="center", ha="right", transform=axis.transAxes)
+
+
+def _colour_bar(figure: Figure, axes: np.ndarray) -> None:
     scale = plt.cm.ScalarMappable(cmap=COLOURS, norm=plt.Normalize(0, 1))
     bar = figure.colorbar(scale, ax=axes, shrink=0.6, pad=0.01, aspect=30)
     bar.set_label("relevance (scaled)")
     bar.outline.set_visible(False)
-    return figure
+
+
+def method_styles(names: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """Give each method its colour and line, the same in every figure; controls are grey."""
+    known = [*TRAINED, *(name for name in METHODS if name not in CONTROLS)]
+    colours = sns.color_palette("colorblind")
+    styles: dict[str, dict[str, Any]] = {
+        name: {"color": colours[i % len(colours)], "linestyle": "-" if i < len(colours) else "--"}
+        for i, name in enumerate([*known, *(n for n in names if n not in known)])
+    }
+    styles["t-tame"]["linewidth"] = 3
+    for name, line in zip(CONTROLS, ("--", ":", "-."), strict=True):
+        styles[name] = {"color": "0.5", "linestyle": line}
+    return styles
 
 
 def class_titles(backbone: Backbone, explanation: Explanation) -> list[str]:
@@ -168,71 +222,6 @@ def training_curves(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def measure_label(measure: Any, v: Any) -> str:
-    """Say a measure in words, with an arrow to the better side."""
-    return LABELS[measure].format(v=f"{v:g}")
-
-
-def wide_table(means: pd.DataFrame, index: Sequence[str] = ("method",)) -> pd.DataFrame:
-    """Turn means into a table to read: a row a method, a column a measure.
-
-    Parameters
-    ----------
-    means : DataFrame
-        As `statistics.means_table` returns it.
-    index : sequence of str
-        What a row is.
-
-    Returns
-    -------
-    DataFrame
-        Strings: the mean, and half the width of its interval behind the sign ±.
-    """
-    half = (means["high"] - means["low"]) / 2
-    text = [f"{m:.1f} ±{h:.1f}" for m, h in zip(means["mean"], half, strict=True)]
-    labels = [measure_label(m, v) for m, v in zip(means["measure"], means["v"], strict=True)]
-    long = means.assign(text=text, label=labels)
-    table = long.pivot_table(
-        index=list(index), columns="label", values="text", aggfunc="first", sort=False
-    )
-    table.columns.name = None
-    return table
-
-
-def best_marked(means: pd.DataFrame, controls: Sequence[str] = ("random", "all-ones")) -> Styler:
-    """Style a table over backbones and methods, the best method of each backbone in bold.
-
-    Parameters
-    ----------
-    means : DataFrame
-        As `statistics.means_table` returns it by backbone and method.
-    controls : sequence of str
-        Methods that are shown but do not compete.
-
-    Returns
-    -------
-    Styler
-        Ties are all bold.
-    """
-    compete = means[~means["method"].isin(controls)]
-    sign = np.where(compete["measure"].isin(LOWER_IS_BETTER), -1.0, 1.0)
-    ranked = compete.assign(score=sign * compete["mean"])
-    top = ranked.groupby(["backbone", "measure", "v"])["score"].transform("max")
-    best = {
-        (row.backbone, row.method, measure_label(row.measure, row.v))
-        for row in ranked[ranked["score"] == top].itertuples()
-        if row.measure != "confidence"
-    }
-    table = wide_table(means, ["backbone", "method"])
-
-    def bold(column: pd.Series) -> list[str]:
-        return ["font-weight: bold" if (*i, column.name) in best else "" for i in column.index]
-
-    plain: Any = [{"selector": "td, th", "props": "white-space: nowrap; text-align: right"}]
-    styled = table.style.apply(bold, axis=0).format(na_rep="").set_table_styles(plain)
-    return styled.set_table_attributes('class="dataframe"')
-
-
 def measure_bars(means: pd.DataFrame) -> Figure:
     """Draw the methods' means with their intervals, a panel a measure.
 
@@ -250,24 +239,29 @@ def measure_bars(means: pd.DataFrame) -> Figure:
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(2.6 * columns, 2.1 * rows), squeeze=False, layout="constrained"
+        rows,
+        columns,
+        figsize=(2.6 * columns, (0.9 + 0.24 * shown["method"].nunique()) * rows),
+        squeeze=False,
+        sharey=True,
+        layout="constrained",
     )
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
-    palette = dict(zip(shown["method"].unique(), sns.color_palette("colorblind"), strict=False))
+    styles = method_styles(shown["method"].unique())
     for axis, ((measure, v), group) in zip(axes.flat, panels, strict=False):
         spread = [group["mean"] - group["low"], group["high"] - group["mean"]]
         axis.barh(
             group["method"],
             group["mean"],
             xerr=np.clip(spread, 0, None),
-            color=[palette[m] for m in group["method"]],
+            color=[styles[m]["color"] for m in group["method"]],
             error_kw={"elinewidth": 1},
         )
         axis.set_title(measure_label(measure, v), fontsize=10)
         axis.set_xlim(0, 100)
-        axis.invert_yaxis()
         axis.grid(axis="y", visible=False)
+    axes.flat[0].invert_yaxis()  # shared by all
     return figure
 
 
@@ -289,16 +283,18 @@ def perturbation_curves(means: pd.DataFrame, names: Sequence[str]) -> Figure:
     figure, axes = plt.subplots(
         1, len(names), figsize=(4.6 * len(names), 3.6), squeeze=False, layout="constrained"
     )
-    palette = dict(zip(means["method"].unique(), sns.color_palette("colorblind"), strict=False))
+    styles = method_styles(means["method"].unique())
     for axis, name in zip(axes[0], names, strict=True):
         for method, line in means[means["measure"] == name].groupby("method", sort=False):
-            axis.plot(line["v"], line["mean"], "o-", color=palette[method], ms=4, label=method)
+            axis.plot(
+                line["v"], line["mean"], marker="o", ms=4, label=method, **styles[str(method)]
+            )
             axis.fill_between(
-                line["v"], line["low"], line["high"], color=palette[method], alpha=0.15
+                line["v"], line["low"], line["high"], color=styles[str(method)]["color"], alpha=0.1
             )
         title, label = CURVES[name]
         axis.set(title=title, xlabel=label, ylabel="confidence (%)", xlim=(0, 100), ylim=(0, 100))
-    axes[0, -1].legend()
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     return figure
 
 

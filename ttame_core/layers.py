@@ -1,7 +1,7 @@
 """Reading a model's layers: hooks that go away, and outputs of any kind as feature maps."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,6 +42,27 @@ def capture(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Any]]
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def replaced_output(layer: nn.Module, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let the layers behind one see something else in place of its output, while the block runs.
+
+    The edited output may hold more images than went in: where a connection goes round the layer, one image
+    broadcasts against its variants.
+
+    Parameters
+    ----------
+    layer : nn.Module
+        A layer whose output is a tensor.
+    edit : callable
+        Output to what takes its place.
+    """
+    handle = layer.register_forward_hook(lambda module, args, output: edit(output))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def to_grid(output: Any, tap: str, prefix: int | None = None) -> Tensor:

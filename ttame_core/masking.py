@@ -52,6 +52,26 @@ def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
 
 
+def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Upsample maps and scale each to [0, 1] again, so that maps of any size are judged alike.
+
+    Parameters
+    ----------
+    maps : Tensor
+        ``(B, h, w)`` in [0, 1].
+    size : sequence of int
+        Height and width wanted, in pixels.
+
+    Returns
+    -------
+    Tensor
+        ``(B, H, W)`` in [0, 1]; a constant map stays as it is.
+    """
+    large = upsample(maps, size)
+    constant = large.amax((1, 2)) == large.amin((1, 2))
+    return torch.where(constant[:, None, None], large, minmax(large))
+
+
 def ranks(maps: Tensor, seed: int = 0) -> Tensor:
     """Rank the pixels of each map from the most (0) to the least relevant, ties in a seeded order.
 

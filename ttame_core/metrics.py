@@ -9,7 +9,7 @@ from torch import Tensor
 from ttame_core.backbones import Backbone
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.explainer import check_images
-from ttame_core.masking import upsample
+from ttame_core.masking import enlarged
 from ttame_core.perturbations import perturbed_confidences
 
 Measures = Mapping[str, Sequence[float]]
@@ -120,13 +120,15 @@ def energy_inside(maps: Tensor, truth: Tensor) -> Tensor:
     return 100 * (maps * truth).sum((1, 2)) / maps.sum((1, 2))
 
 
-def invalid_maps(maps: Tensor) -> Tensor:
+def invalid_maps(maps: Tensor, allow_constant: bool = False) -> Tensor:
     """Find maps that explain nothing: not finite, outside [0, 1], or the same value everywhere.
 
     Parameters
     ----------
     maps : Tensor
         ``(B, h, w)``.
+    allow_constant : bool
+        Let maps pass that are the same everywhere: the all-ones control.
 
     Returns
     -------
@@ -135,7 +137,8 @@ def invalid_maps(maps: Tensor) -> Tensor:
     """
     low, high = maps.amin((1, 2)), maps.amax((1, 2))
     outside = (low < -1e-3) | (high > 1 + 1e-3)  # more than rounding
-    return ~torch.isfinite(maps).all(2).all(1) | outside | (low == high)
+    constant = (low == high) & (not allow_constant)
+    return ~torch.isfinite(maps).all(2).all(1) | outside | constant
 
 
 def score_batch(
@@ -148,6 +151,7 @@ def score_batch(
     truth: Tensor | None = None,
     seed: int = 0,
     chunk: int = 64,
+    allow_constant: bool = False,
 ) -> dict[tuple[str, float], Tensor]:
     """Compute measures of a batch of maps.
 
@@ -171,11 +175,14 @@ def score_batch(
         Of the order among equal map values, and of the imputation's noise.
     chunk : int
         Images a forward pass; bounds the memory, does not change the scores.
+    allow_constant : bool
+        Score maps that are the same everywhere: the all-ones control.
 
     Returns
     -------
     dict of (str, float) to Tensor
         Measure and v to ``(B,)`` values, 0 to 100; with ground truth ``pointing`` and ``energy`` too (v = 100).
+        ``invalid`` (v = 100) is 1 for a map that explains nothing; its other values are NaN.
 
     Raises
     ------
@@ -188,13 +195,16 @@ def score_batch(
     wanted = {
         (m, v): (MEASURES[m][0], v) for m, percentages in measures.items() for v in percentages
     }
+    bad = invalid_maps(maps, allow_constant)
+    maps = maps.masked_fill(bad[:, None, None], 0.0)
     seen = perturbed_confidences(backbone, images, classes, maps, wanted.values(), seed, chunk)
     values = {key: MEASURES[key[0]][1](full, seen[kind]) for key, kind in wanted.items()}
     if truth is not None:
-        large = upsample(maps, images.shape[-2:])
+        large = enlarged(maps, images.shape[-2:])
         values["pointing", 100] = pointing_game(large, truth)
         values["energy", 100] = energy_inside(large, truth)
-    return values
+    values = {key: column.masked_fill(bad, torch.nan) for key, column in values.items()}
+    return values | {("invalid", 100): bad.float()}
 
 
 def evaluate(
@@ -251,16 +261,22 @@ def evaluate(
                 raise TTAMEError(
                     f"{name} gives maps {tuple(maps.shape)}; expected ({len(images)}, h, w)"
                 )
-            bad = invalid_maps(maps) if name != "all-ones" else torch.zeros_like(classes).bool()
             values = score_batch(
-                backbone, images, classes, full, maps, measures, truth, seed, chunk
+                backbone,
+                images,
+                classes,
+                full,
+                maps,
+                measures,
+                truth,
+                seed,
+                chunk,
+                allow_constant=name == "all-ones",
             )
             values["confidence", 100] = 100 * full
-            values["invalid", 100] = bad.float()
+            bad = values["invalid", 100].tolist()
             for (measure, v), column in values.items():
-                for image_id, value, skip in zip(
-                    batch["id"], column.tolist(), bad.tolist(), strict=True
-                ):
+                for image_id, value, skip in zip(batch["id"], column.tolist(), bad, strict=True):
                     if not skip or measure == "invalid":
                         rows.append((name, measure, v, image_id, value))
         done += len(images)

@@ -9,7 +9,7 @@ from torchvision.transforms.functional import gaussian_blur
 from ttame_core.backbones import Backbone
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.imputation import impute
-from ttame_core.masking import check_percentage, mask_images, ranks, upsample
+from ttame_core.masking import check_percentage, enlarged, mask_images, ranks
 
 KINDS = ("masked", "morf", "lerf", "insertion", "deletion")
 """Ways to change an image by its map; see `perturb`."""
@@ -64,7 +64,7 @@ def perturbed_confidences(
     scores: dict[tuple[str, float], list[Tensor]] = {key: [] for key in wanted}
     for part in torch.arange(len(images)).split(chunk):
         some, chosen = images[part], classes[part, None]
-        large = upsample(maps[part], images.shape[-2:])
+        large = enlarged(maps[part], images.shape[-2:])
         rank = ranks(large, seed) if any(key != ("masked", 100) for key in wanted) else None
         for key in wanted:
             logits = backbone.logits(perturb(backbone, some, large, rank, *key, seed))

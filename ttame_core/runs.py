@@ -37,6 +37,7 @@ PARAMETERS: dict[str, tuple[tuple[type, ...], str]] = {
     "other_classes": ((str,), "uniform or in-batch"),
     "methods": ((list,), "methods compared"),
     "images": ((int,), "number of test images"),
+    "shown": ((int,), "number of test images in the figures"),
 }
 """Every parameter of every notebook: types and meaning. None always means: the edition's."""
 
@@ -46,6 +47,7 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "01_train": (*COMMON, "backbone", "data_root", *TRAINING),
     "02_evaluate": (*COMMON, "backbone", "data_root", "methods", "images"),
     "03_road": (*COMMON, "backbone", "data_root", "methods", "images"),
+    "06_qualitative": (*COMMON, "backbone", "data_root", "methods", "shown"),
     "09_compare": (*COMMON, "data_root"),
 }
 PACKAGES = (
@@ -58,6 +60,7 @@ PACKAGES = (
     "numpy",
     "pandas",
 )
+NO_SETTINGS = ("edition", "backbone", "results", "shown")  # change no number
 SHELL_NAMES = {"In", "Out"}  # what IPython itself leaves in a notebook's namespace
 
 
@@ -124,9 +127,12 @@ class Run:
         self.outputs.append(name)
 
     def finish(self) -> None:
-        """Write the manifest and say what was written."""
+        """Write the manifest and say what was written; checkpoints are of no more use then."""
         with atomic_path(self.folder / f"{self.notebook}.json") as path:
             path.write_text(json.dumps(self.manifest(), indent=1) + "\n")
+        for checkpoint in self.folder.glob("*.checkpoint"):
+            if checkpoint.with_suffix(".safetensors").is_file():
+                checkpoint.unlink()
         relative = os.path.relpath(self.folder, self.edition.root)
         print(f"written to {relative}: {', '.join([*self.outputs, f'{self.notebook}.json'])}")
 
@@ -201,7 +207,7 @@ def start_run(notebook: str, namespace: dict[str, Any]) -> Run:
             wanted = " or ".join(t.__name__ for t in types)
             raise TTAMEError(f"parameter {name} ({meaning}) is {value!r}; expected {wanted}")
     parameters: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-    settings = {k: v for k, v in parameters.items() if k not in ("edition", "backbone", "results")}
+    settings = {k: v for k, v in parameters.items() if k not in NO_SETTINGS}
     edition = Edition.read(parameters["edition"], settings, results=parameters.get("results"))
     torch.manual_seed(edition.seed)
     folder = edition.folder(parameters["backbone"]) if "backbone" in known else edition.results

@@ -75,7 +75,7 @@ def train(
         File to go on from, rewritten every ``checkpoint_every`` steps. Remove it once the trained
         explainer is saved.
     checkpoint_every : int
-        Steps between checkpoints.
+        Steps between checkpoints; there is one at the end too.
     fabric : Fabric, optional
         Lightning Fabric: device, precision, several processes; by default one automatic device.
     workers : int
@@ -134,7 +134,8 @@ def train(
         optimizer.step()
         scheduler.step()
         history.append({"step": step, "lr": lr} | row)
-        if checkpoint and (step + 1) % checkpoint_every == 0 and step + 1 < recipe.steps:
+        due = (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps
+        if checkpoint and due:
             save_checkpoint(fabric, checkpoint, state)
         if progress:
             progress(step + 1, recipe.steps)

@@ -1,13 +1,15 @@
-"""Class activation maps through the grad-cam library."""
+"""Class activation maps weighted by gradients, through the grad-cam library at the cost of one forward."""
+
+from collections.abc import Callable
 
 import torch
-from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, LayerCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from ttame_core.backbones import Backbone
-from ttame_core.errors import TTAMEError
-from ttame_core.layers import to_grid, unwrap_logits
+from ttame_core.errors import NotServedError
+from ttame_core.layers import replaced_output, unwrap_logits
 from ttame_core.masking import minmax
 
 
@@ -46,16 +48,18 @@ def target_layer(backbone: Backbone) -> nn.Module:
     for name in ("ln_1", "norm1", "layernorm_before"):
         if hasattr(layer, name):
             return getattr(layer, name)
-    raise TTAMEError(
+    raise NotServedError(
         f"no norm before the attention found in {backbone.taps[-1]!r} of {backbone.name}; "
         "tap the output of its last transformer block"
     )
 
 
-def grad_cam(backbone: Backbone):
+def grad_cam(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor]:
     """Make Grad-CAM (Selvaraju et al., ICCV 2017) ready for a backbone.
 
-    The library upsamples its maps to the image's size with OpenCV and scales each to [0, 1].
+    The library on its own differentiates the whole classifier, at the cost of about three forwards; here the
+    graph starts at the target layer, for the same maps at the cost of one. It upsamples its maps to the image's
+    size with OpenCV and scales each to [0, 1].
 
     Parameters
     ----------
@@ -67,16 +71,31 @@ def grad_cam(backbone: Backbone):
     callable
         ``(images, classes) -> maps`` ``(B, H, W)`` in [0, 1].
     """
+    return _from_library(GradCAM, backbone)
+
+
+def grad_cam_plus_plus(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor]:
+    """Make Grad-CAM++ (Chattopadhay et al., WACV 2018) ready for a backbone; see `grad_cam`."""
+    return _from_library(GradCAMPlusPlus, backbone)
+
+
+def layer_cam(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor]:
+    """Make LayerCAM (Jiang et al., TIP 2021) ready for a backbone; see `grad_cam`."""
+    return _from_library(LayerCAM, backbone)
+
+
+def _from_library(cam_class: type, backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor]:
     layer = target_layer(backbone)
-    name = type(layer).__name__
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
         targets = [ClassifierOutputTarget(int(c)) for c in classes]
         with (
             torch.enable_grad(),
-            GradCAM(_Logits(backbone), [layer], lambda out: to_grid(out, name)) as cam,
+            replaced_output(layer, lambda output: output.detach().requires_grad_()),
+            cam_class(_Logits(backbone), [layer], backbone.grid) as cam,
         ):
-            maps = cam(images.clone().requires_grad_(), targets)
+            maps = cam(images, targets)
+            cam.outputs = None  # or the graph would hold itself through the library's hooks
         return minmax(torch.as_tensor(maps).to(images))
 
     return explain

@@ -1,0 +1,148 @@
+"""IIA, iterated integrated attributions (Barkan et al., ICCV 2023), for CNNs and for ViTs."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ttame_core.backbones import Backbone
+from ttame_core.errors import NotServedError
+from ttame_core.layers import replaced_output
+from ttame_core.masking import minmax
+from ttame_core.methods.cams import target_layer
+from ttame_core.methods.transformers import (
+    attention_layers,
+    class_token_map,
+    open_attention,
+    roll_out,
+)
+
+
+def iia(
+    backbone: Backbone, steps: int | None = None, chunk: int = 32
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Make IIA ready for a backbone.
+
+    CNN: for ``n + 1`` images on the way from black to the image, the last feature maps go in ``n`` steps from each
+    channel's minimum to what they are; the map sums gradient x ReLU(step x difference) over both ways and the
+    channels. ViT: for ``n + 1`` such images the last block's attention matrices go in n steps from 0 to what they are;
+    the positive part of gradient x attention, averaged over all combinations and the heads, is rolled out over
+    the blocks.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        A CNN whose head reads the last tap alone, or a ViT of torchvision or timm.
+    steps : int, optional
+        n; 10 for a CNN and 5 for a ViT by default.
+    chunk : int
+        Combinations a pass; changes memory and speed, not the maps.
+
+    Returns
+    -------
+    callable
+        ``(images, classes) -> maps`` ``(B, h, w)`` in [0, 1], at the size of the last map or the patch grid.
+
+    Raises
+    ------
+    TTAMEError
+        If it is no ViT of these kinds; a CNN with a connection round its last tap says so when first called.
+    """
+    if backbone.tokens:
+        return _iia_vit(backbone, steps or 5, chunk)
+    return _iia_cnn(backbone, steps or 10, chunk)
+
+
+def _iia_cnn(backbone: Backbone, steps: int, chunk: int) -> Callable[[Tensor, Tensor], Tensor]:
+    layer = target_layer(backbone)
+    scales = torch.arange(steps + 1) / steps
+
+    def explain(images: Tensor, classes: Tensor) -> Tensor:
+        on_way = scales.to(images)
+        path = (images[:, None] * on_way[:, None, None, None]).flatten(
+            0, 1
+        )  # (B * (n + 1), 3, H, W)
+        wanted = classes.repeat_interleave(steps + 1)
+        images_a_pass = max(1, chunk // (steps + 1))
+        sums = [
+            summed_gradients(backbone, layer, some, targets, on_way)
+            for some, targets in zip(
+                path.split(images_a_pass), wanted.split(images_a_pass), strict=True
+            )
+        ]
+        total = torch.cat(sums).unflatten(0, (len(images), steps + 1)).sum(1)  # (B, h, w)
+        return minmax(total)
+
+    return explain
+
+
+def summed_gradients(
+    backbone: Backbone, layer: torch.nn.Module, images: Tensor, classes: Tensor, scales: Tensor
+) -> Tensor:
+    """Sum gradient x ReLU(scale x difference from the minimum) over scales and channels of a CNN's map.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        A CNN.
+    layer : nn.Module
+        Whose output ``(B, C, h, w)`` goes from each channel's minimum to what it is.
+    images, classes : Tensor
+        ``(B, 3, H, W)`` and ``(B,)``.
+    scales : Tensor
+        ``(n,)`` in [0, 1].
+
+    Returns
+    -------
+    Tensor
+        ``(B, h, w)``.
+    """
+    kept: list[Tensor] = []
+
+    def interpolate(output: Tensor) -> Tensor:
+        maps = output.detach()
+        low = maps.amin((2, 3), keepdim=True)
+        steps = (maps - low)[:, None] * scales[:, None, None, None]  # (B, n, C, h, w)
+        variants = (low[:, None] + steps).flatten(0, 1).requires_grad_()
+        kept[:] = [steps, variants]
+        return variants
+
+    with torch.enable_grad(), replaced_output(layer, interpolate):
+        try:
+            logits = backbone(images)
+        except RuntimeError as error:
+            raise NotServedError(
+                f"a connection goes round the last tap of {backbone.name} ({error}); tap the last layer before the head"
+            ) from error
+        chosen = logits.gather(1, classes.repeat_interleave(len(scales))[:, None])
+        steps, variants = kept
+        (gradient,) = torch.autograd.grad(chosen.sum(), variants)
+    return (gradient.view_as(steps) * steps.relu()).sum((1, 2))
+
+
+def _iia_vit(backbone: Backbone, steps: int, chunk: int) -> Callable[[Tensor, Tensor], Tensor]:
+    layers = attention_layers(backbone)
+    scales = torch.arange(steps + 1) / steps
+
+    def explain(images: Tensor, classes: Tensor) -> Tensor:
+        owner, image_scale, attention_scale = torch.cartesian_prod(
+            torch.arange(len(images)).float(), scales, scales
+        ).T.to(images)
+        owner = owner.long()
+        total: list[Tensor] = []
+        for part in torch.arange(len(owner), device=images.device).split(chunk):
+            some = images[owner[part]] * image_scale[part, None, None, None]
+            with torch.enable_grad(), open_attention(layers, attention_scale[part]) as blocks:
+                logits = backbone(some)
+                score = logits.gather(1, classes[owner[part], None]).sum()
+                gradients = torch.autograd.grad(score, [b.attention for b in blocks])
+            with torch.no_grad():
+                for i, (block, gradient) in enumerate(zip(blocks, gradients, strict=True)):
+                    weighted = (gradient * block.attention).relu().mean(1)  # (n, N, N)
+                    if len(total) == i:
+                        total.append(weighted.new_zeros(len(images), *weighted.shape[1:]))
+                    total[i].index_add_(0, owner[part], weighted)
+        combinations = len(scales) ** 2
+        return class_token_map(backbone, roll_out([t / combinations for t in total]))
+
+    return explain
