@@ -44,8 +44,9 @@ test: $(READY) ## run the tests
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-bench: $(READY) ## time the measures against the peers'
+bench: $(READY) ## time the measures and the methods against the peers'
 	$(BIN)/python benchmarks/measures.py
+	$(BIN)/python benchmarks/methods.py
 
 lint: $(READY) ## check style, types, notebooks and configurations
 	$(BIN)/ruff check .

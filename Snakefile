@@ -15,6 +15,7 @@ EDITION = Edition.read(
 )
 RESULTS = os.path.relpath(EDITION.home)
 FOLDERS = {EDITION.folder(name).name: name for name in EDITION.backbones}
+STUDIED = [EDITION.folder(name).name for name in EDITION.studied]
 RETRAINED = (
     [f"{RESULTS}/backbones/{name}.safetensors" for name in EDITION.demo_backbones]
     if config.get("retrain")
@@ -29,7 +30,7 @@ def core(*modules):
 
 METHOD = core(
     *"attention backbones configuration data demo editions explainer layers losses masking".split(),
-    *"training wheels zoo".split(),
+    *"taps training trainings wheels zoo".split(),
 )
 MEASURES = core(
     *"imputation imputation_compiled metrics perturbations statistics".split(),
@@ -153,18 +154,89 @@ rule qualitative:
         RUN
 
 
+rule ablate:
+    input:
+        notebook="notebooks/04_ablations.ipynb",
+        core=METHOD + MEASURES + core("ablations"),
+    output:
+        notebook=f"{RESULTS}/{{folder}}/04_ablations.ipynb",
+        scores=f"{RESULTS}/{{folder}}/ablations.parquet",
+    log:
+        f"{RESULTS}/logs/{{folder}}/04_ablations.log",
+    threads: 1
+    params:
+        given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
+        settings=lambda w: of(w.folder, "train", "ablate"),
+    shell:
+        RUN
+
+
+rule tune:
+    input:
+        notebook="notebooks/05_hyperparameters.ipynb",
+        core=METHOD + MEASURES + core("ablations", "study_figures"),
+    output:
+        notebook=f"{RESULTS}/{{folder}}/05_hyperparameters.ipynb",
+        grid=f"{RESULTS}/{{folder}}/grid.csv",
+    log:
+        f"{RESULTS}/logs/{{folder}}/05_hyperparameters.log",
+    threads: 1
+    params:
+        given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
+        settings=lambda w: of(w.folder, "train", "tune"),
+    shell:
+        RUN
+
+
+rule sanity:
+    input:
+        notebook="notebooks/07_sanity.ipynb",
+        core=METHOD + MEASURES + core("sanity", "study_figures"),
+        explainer=rules.train.output.explainer,
+    output:
+        notebook=f"{RESULTS}/{{folder}}/07_sanity.ipynb",
+        scores=f"{RESULTS}/{{folder}}/sanity.parquet",
+    log:
+        f"{RESULTS}/logs/{{folder}}/07_sanity.log",
+    threads: 1
+    params:
+        given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
+        settings=lambda w: of(w.folder, "sanity"),
+    shell:
+        RUN
+
+
+rule counterfactual:
+    input:
+        notebook="notebooks/08_counterfactual.ipynb",
+        core=METHOD + MEASURES + core("counterfactuals"),
+        explainer=rules.train.output.explainer,
+    output:
+        notebook=f"{RESULTS}/{{folder}}/08_counterfactual.ipynb",
+    log:
+        f"{RESULTS}/logs/{{folder}}/08_counterfactual.log",
+    threads: 1
+    params:
+        given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
+        settings=lambda w: of(w.folder),
+    shell:
+        RUN
+
+
 rule compare:
     input:
         notebook="notebooks/09_compare.ipynb",
-        core=core("figures", "statistics", "tables"),
+        core=core("claims", "figures", "statistics", "study_figures", "tables"),
         tables=expand(
             [
                 rules.evaluate.output.scores,
                 rules.road.output.scores,
                 rules.qualitative.output.costs,
+                rules.sanity.output.scores,
             ],
             folder=FOLDERS,
-        ),
+        )
+        + expand(rules.ablate.output.scores, folder=STUDIED),
     output:
         notebook=f"{RESULTS}/09_compare.ipynb",
         means=f"{RESULTS}/summary/means.csv",
@@ -188,9 +260,12 @@ rule book:
                 rules.evaluate.output.notebook,
                 rules.road.output.notebook,
                 rules.qualitative.output.notebook,
+                rules.sanity.output.notebook,
+                rules.counterfactual.output.notebook,
             ],
             folder=FOLDERS,
-        ),
+        )
+        + expand([rules.ablate.output.notebook, rules.tune.output.notebook], folder=STUDIED),
         prose=expand("book/{name}.md", name=sorted(glob_wildcards("book/{name}.md").name)),
         generator="book/pages.py",
         settings="book/_config.yml",

@@ -14,12 +14,30 @@ import yaml
 
 PROSE = Path(__file__).parent
 HIDDEN = {"parameters", "injected-parameters", "imports"}
+CHAPTERS = (
+    "01_train",
+    "02_evaluate",
+    "03_road",
+    "04_ablations",
+    "05_hyperparameters",
+    "06_qualitative",
+    "07_sanity",
+    "08_counterfactual",
+)
 DOWNLOADS = {
     "01_train": ["training.csv"],
     "02_evaluate": ["means.csv"],
     "03_road": ["road.csv"],
+    "04_ablations": ["ablations.csv"],
+    "05_hyperparameters": ["grid.csv"],
     "06_qualitative": ["costs.csv"],
-    "09_compare": ["summary/means.csv", "summary/costs.csv"],
+    "07_sanity": ["sanity.csv"],
+    "09_compare": [
+        f"summary/{name}.{kind}"
+        for name in ("masking", "road", "costs", "outcomes", "ablations", "claims")
+        for kind in ("csv", "md", "tex")
+    ]
+    + ["summary/means.csv", "summary/differences.csv"],
 }
 
 
@@ -47,7 +65,9 @@ def main(results: Path, title: str) -> None:
         parts[0]["chapters"].append({"file": "backbones/00_backbones"})
     for folder in sorted(p.parent for p in results.glob("*/02_evaluate.ipynb")):
         chapters = []
-        for name in ("01_train", "02_evaluate", "03_road", "06_qualitative"):
+        for name in CHAPTERS:
+            if not (folder / f"{name}.ipynb").is_file():
+                continue  # ablations are not run for every backbone
             manifests.append(page(folder, book / folder.name / f"{name}.ipynb"))
             chapters.append({"file": f"{folder.name}/{name}"})
         parts.append({"caption": folder.name, "chapters": chapters})

@@ -47,7 +47,7 @@ def test_scores_hold_every_image_method_and_measure(smoke):
         assert scores[scores["method"] == "rise"]["image_id"].nunique() == 8
         scored = scores[scores["measure"] != "invalid"]
         keys = [(m, v) for m in ("ad", "ic") for v in (100, 50, 15)]
-        keys += [("confidence", 100), ("pointing", 100), ("energy", 100)]
+        keys += [("confidence", 100), ("coverage", 100), ("pointing", 100), ("energy", 100)]
         counts = scored.groupby(["method", "measure", "v"]).size()
         assert set(counts.loc["random"].index) == set(keys)
         assert (counts.loc[["random", "all-ones"]] == 24).all()

@@ -54,7 +54,7 @@ def test_a_step_is_eq_17_of_the_model_truth(tiny, noise, others):
     recipe = tt.Recipe(batch_size=6, other_classes=others, loss=weights)
     images, explainer = noise.images[:6], tt.TTAME(tiny).eval()
     draw = torch.Generator().manual_seed(4)
-    found = training_step(explainer, explainer.attention, images, recipe, draw)["total"]
+    found = training_step(tiny, explainer.attention, images, recipe, draw)["total"]
     logits, features = tiny.features(images)
     truth = logits.argmax(1)
     maps = explainer.attention(features).sigmoid()  # of all classes

@@ -9,7 +9,7 @@
 
 from ttame_core import figures
 from ttame_core.attention import VARIANTS, AttentionMechanism
-from ttame_core.backbones import Backbone, list_taps, load_backbone
+from ttame_core.backbones import Backbone, load_backbone
 from ttame_core.costs import explanation_costs
 from ttame_core.data import ImageFolder, read_image
 from ttame_core.editions import Edition
@@ -21,6 +21,7 @@ from ttame_core.masking import keep_top, mask_images, minmax, select_top
 from ttame_core.methods import METHODS, method
 from ttame_core.metrics import MEASURES, evaluate, score_batch
 from ttame_core.runs import Progress, Run, start_run
+from ttame_core.taps import list_taps
 from ttame_core.training import Recipe, train
 from ttame_core.wheels import DigitsInPhotographs, WheelPhotographs
 

@@ -8,27 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
 
 from ttame_core.data import Transform, centre_crop, random_crop_of, read_image
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.layers import capture, to_grid, unwrap_logits
 from ttame_core.masking import ORDERS, mask_images
-from ttame_core.zoo import IMAGENET_CLASSES, LITE0, Preprocessing, build
-
-TAPS: dict[str, dict[str, tuple[str, ...]]] = {
-    "vgg16": {
-        "max-pool": ("features.16", "features.23", "features.30"),
-        "conv": ("features.15", "features.22", "features.29"),
-    },
-    "demo_vgg": {
-        "max-pool": ("features.16", "features.23", "features.30"),
-        "conv": ("features.15", "features.22", "features.29"),
-    },
-    "resnet50": {"stages": ("layer2", "layer3", "layer4")},
-    LITE0: {"stages": ("blocks.2", "blocks.4", "bn2")},  # bn2: the last convolution, activated
-}
-"""Named sets of taps; the first of a backbone is its default."""
+from ttame_core.taps import TAPS, blank, default_taps, prefix_tokens, tappable
+from ttame_core.zoo import IMAGENET_CLASSES, Preprocessing, build
 
 
 class Backbone(nn.Module):
@@ -91,12 +77,12 @@ class Backbone(nn.Module):
             raise TTAMEError(f"no taps for {name}; give at least one layer, see list_taps(name)")
         for tap in taps:
             if tap not in modules:
-                layers = _tappable(model, self.preprocessing.image_size)
+                layers = tappable(model, self.preprocessing.image_size)
                 raise TTAMEError(f"{name} has no layer {tap!r} to tap; {nearest(tap, layers)}")
         self.taps = tuple(taps)
         outputs, logits = _probe(self, self.taps)
         self.num_classes: int = logits.shape[-1]
-        self._prefix = _prefix_tokens(model)
+        self._prefix = prefix_tokens(model)
         grids = [to_grid(outputs[tap], tap, self._prefix) for tap in self.taps]
         for tap, grid in zip(self.taps, grids, strict=True):
             if len(grid) != 2:
@@ -274,107 +260,14 @@ def load_backbone(
     return Backbone(model, taps, name=name, preprocessing=preprocessing, masking=masking)
 
 
-def list_taps(name: str, **options: Any) -> dict[str, tuple[int, int, int]]:
-    """List the layers of a classifier that can be tapped, in the order in which they run.
-
-    Parameters
-    ----------
-    name : str
-        See `load_backbone`.
-    **options
-        Passed on to the model's constructor.
-
-    Returns
-    -------
-    dict of str to (C, h, w)
-        Layer names and the shapes of their feature maps.
-    """
-    model, preprocessing = build(name, None, **options)
-    return _tappable(model, preprocessing.image_size)
-
-
-def default_taps(model: nn.Module, preprocessing: Preprocessing) -> tuple[str, ...]:
-    """Choose three taps: the ends of the last three stages, or the last three like-built blocks.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Any classifier; timm's own list of stages is used where there is one.
-    preprocessing : Preprocessing
-        For the image size.
-
-    Returns
-    -------
-    tuple of str
-
-    Raises
-    ------
-    TTAMEError
-        If fewer than three can be found.
-    """
-    shapes = _tappable(model, preprocessing.image_size)
-    info = getattr(model, "feature_info", None)
-    if isinstance(model, VisionTransformer):  # its stem may be a pyramid of its own
-        taps = [f"encoder.layers.{name}" for name, _ in model.encoder.layers.named_children()][-3:]
-    elif info is not None:
-        stages = [i["module"] if isinstance(i, dict) else i for i in _as_list(info)]
-        taps = [s for s in stages if s in shapes][-3:]
-    else:
-        ends = {shapes[n][1:]: n for n in shapes if n.count(".") <= 1}  # last of each size, shallow
-        taps = list(ends.values())[-3:]
-        if len(taps) < 3:
-            families: dict[tuple, list[str]] = {}
-            for n, module in model.named_modules():
-                if n in shapes:
-                    families.setdefault((n.rpartition(".")[0], type(module)), []).append(n)
-            taps = max(families.values(), key=len)[-3:] if families else []
-    if len(taps) < 3:
-        raise TTAMEError(
-            f"no three default taps found in {type(model).__name__}; choose some, e.g. taps={list(shapes)[-3:]}"
-        )
-    return tuple(taps)
-
-
-def _prefix_tokens(model: nn.Module) -> int | None:
-    """Class token and registers, where the model says how many (timm)."""
-    count = getattr(model, "num_prefix_tokens", None)
-    return count if isinstance(count, int) else None
-
-
-def _blank(model: nn.Module, size: int) -> Tensor:
-    reference = next(model.parameters(), torch.empty(0))
-    return torch.zeros(2, 3, size, size, device=reference.device, dtype=reference.dtype)
-
-
-def _as_list(info: Any) -> list:
-    return info if isinstance(info, list) else list(getattr(info, "info", info))
-
-
 @torch.no_grad()
 def _probe(backbone: Backbone, layers: Sequence[str]) -> tuple[dict[str, Any], Tensor]:
     model = backbone.model
     with capture(model, layers) as outputs:
-        logits = unwrap_logits(model(_blank(model, backbone.preprocessing.image_size)))
+        logits = unwrap_logits(model(blank(model, backbone.preprocessing.image_size)))
     missing = [layer for layer in layers if layer not in outputs]
     if missing:
         raise TTAMEError(
             f"the layers {missing} did not run in a forward pass, so they cannot be tapped"
         )
     return outputs, logits
-
-
-@torch.no_grad()
-def _tappable(model: nn.Module, size: int) -> dict[str, tuple[int, int, int]]:
-    names = [n for n, _ in model.named_modules() if n]
-    with capture(model, names) as outputs:
-        model(_blank(model, size))
-    shapes: dict[str, tuple[int, int, int]] = {}
-    for name, output in outputs.items():  # in the order of execution, a parent after its children
-        try:
-            count, c, h, w = to_grid(output, name, _prefix_tokens(model)).shape
-        except TTAMEError:
-            continue
-        if count != 2:  # windows of an image, not images
-            continue
-        shapes[name] = (c, h, w)
-    return shapes

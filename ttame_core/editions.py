@@ -1,8 +1,9 @@
 """Editions: one configuration file each, turned into backbones, images, recipes and explainers."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from ttame_core.backbones import Backbone, load_backbone
 from ttame_core.configuration import in_short, overrule, project_root, validate
 from ttame_core.errors import NotServedError, TTAMEError, nearest
 from ttame_core.explainer import TTAME
-from ttame_core.files import atomic_path
 from ttame_core.losses import LossWeights
 from ttame_core.methods import TRAINED, Method, method
-from ttame_core.training import Recipe, train
+from ttame_core.training import Recipe
+from ttame_core.trainings import Training
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ class Edition:
         """Names of those of its backbones that the project trains itself."""
         return [name for name in self.backbones if name in demo.DEMO_BACKBONES]
 
+    @property
+    def studied(self) -> list[str]:
+        """Names of those of its backbones that ablations and the grid search are run for."""
+        return self.config["ablate"].get("backbones", self.backbones)
+
     def folder(self, backbone: str) -> Path:
         """Folder of a backbone's outputs."""
         self.entry(backbone)
@@ -128,8 +134,20 @@ class Edition:
             f"backbone {backbone!r} is unknown to edition {self.name}; {nearest(backbone, valid)}"
         )
 
-    def backbone(self, name: str) -> Backbone:
-        """Load a backbone as the edition has it - weights, taps, masking - on the accelerator if there is one."""
+    def backbone(self, name: str, taps: Any = None, masking: str | None = None) -> Backbone:
+        """Load a backbone as the edition has it, on the accelerator if there is one.
+
+        Parameters
+        ----------
+        name : str
+            One of the edition's, or any ImageNet classifier.
+        taps, masking : optional
+            In place of the edition's; see `load_backbone`.
+
+        Returns
+        -------
+        Backbone
+        """
         entry = self.entry(name)
         weights = entry.get("weights", "DEFAULT")
         retrained = self.home / "backbones" / f"{name}.safetensors"  # by 00_backbones
@@ -137,7 +155,8 @@ class Edition:
             weights = retrained
         elif weights and Path(weights).suffix:
             weights = self.root / weights
-        backbone = load_backbone(name, weights, entry.get("taps"), masking=entry.get("masking"))
+        taps, masking = taps or entry.get("taps"), masking or entry.get("masking")
+        backbone = load_backbone(name, weights, taps, masking=masking)
         return backbone.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
 
     def images(self, backbone: Backbone, split: str) -> Any:
@@ -220,7 +239,8 @@ class Edition:
         images = self.images(backbone, "test")
         settings = self.config["evaluate"]
         most = settings.get(limit, len(images))
-        limits = {name: min(most, settings.get("limits", {}).get(name, most)) for name in methods}
+        given = {**settings.get("limits", {}), **self.entry(backbone.name).get("limits", {})}
+        limits = {name: min(most, given.get(name, most)) for name in methods}
         return [
             (data.spread(images, count), {n: f for n, f in methods.items() if limits[n] == count})
             for count in sorted(set(limits.values()), reverse=True)
@@ -250,13 +270,15 @@ class Edition:
         folder = self.folder(backbone)
         return folder / f"explainer{suffix}.safetensors", folder / f"training{suffix}.csv"
 
-    def tables(self, file: str) -> pd.DataFrame:
+    def tables(self, file: str, backbones: Sequence[str] | None = None) -> pd.DataFrame:
         """Read the tables of all backbones as one, written by notebooks that ran for each.
 
         Parameters
         ----------
         file : str
             Name of the Parquet or CSV file in a backbone's folder.
+        backbones : sequence of str, optional
+            All by default.
 
         Returns
         -------
@@ -268,59 +290,62 @@ class Edition:
         TTAMEError
             If a backbone has none yet.
         """
-        files = {name: self.folder(name) / file for name in self.backbones}
+        files = {name: self.folder(name) / file for name in backbones or self.backbones}
         missing = [name for name, path in files.items() if not path.is_file()]
         if missing:
             raise TTAMEError(
-                f"no {file} of {missing} yet; run 02_evaluate, 03_road and 06_qualitative for them first"
+                f"no {file} of {missing} yet; run the notebook that writes it for them first (02 to 08)"
             )
         read = pd.read_parquet if file.endswith(".parquet") else pd.read_csv
         return pd.concat([read(path) for path in files.values()])
 
-    def train(
+    def training(
         self,
         backbone: Backbone,
-        progress: Callable[[int, int], None] | None = None,
         variant: str | None = None,
-    ) -> tuple[TTAME, pd.DataFrame]:
-        """Train and save a backbone's explainer, going on from where a killed run was.
+        *,
+        recipe: Recipe | None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> Training:
+        """Describe a training of this edition, to be run or looked up.
 
         Parameters
         ----------
         backbone : Backbone
             As `backbone` loaded it.
-        progress : callable, optional
-            Called with (steps done, steps in all).
         variant : str, optional
             Of the attention mechanism; the edition's by default.
+        recipe : Recipe, optional
+            The edition's by default.
+        seed : int
+            Added to the edition's.
+        name : str, optional
+            Of the files, in the backbone's folder of studies; by default those of the edition's own explainer.
 
         Returns
         -------
-        tuple of TTAME and DataFrame
-            The explainer, and its training history, a row a step.
+        Training
         """
-        name = backbone.name
-        variant = variant or self.variant(name)
-        file, record = self.training_files(name, variant)
-        checkpoint = file.with_suffix(".checkpoint")  # removed when the notebook has finished
-        recipe = self.recipe(name)
-        explainer = TTAME(backbone, variant, seed=self.seed)
-        history = pd.DataFrame(
-            train(
-                explainer,
-                self.images(backbone, "train"),
-                recipe,
-                seed=self.seed,
-                checkpoint=checkpoint,
-                checkpoint_every=min(max(recipe.steps // 20, 5), 500),
-                workers=self._training(name).get("workers", 0),
-                progress=progress,
-            )
+        variant = variant or self.variant(backbone.name)
+        recipe = recipe or self.recipe(backbone.name)
+        spec = self.config["data"][self.entry(backbone.name)["data"]]
+        about = {"seed": self.seed + seed, "data": spec, **asdict(recipe)}
+        file, record = self.training_files(backbone.name, variant)
+        if name:
+            file = self.folder(backbone.name) / "studies" / f"{name}.safetensors"
+            record = file.with_suffix(".csv")
+        return Training(
+            backbone,
+            variant,
+            partial(self.images, backbone, "train"),
+            recipe,
+            self.seed + seed,
+            file,
+            record,
+            json.dumps(about, sort_keys=True),
+            self._training(backbone.name).get("workers", 0),
         )
-        with atomic_path(record) as path:
-            history.to_csv(path, index=False)
-        explainer.save(file, recipe=self._recipe_text(name))
-        return explainer, history
 
     def explainer(
         self,
@@ -344,18 +369,6 @@ class Edition:
         TTAME
             In evaluation mode.
         """
-        variant = variant or self.variant(backbone.name)
-        own, _ = self.training_files(backbone.name, variant)
-        the_editions = self.home / own.relative_to(self.results)
-        recipe = self._recipe_text(backbone.name)
-        wanted = {"recipe": recipe} | TTAME(backbone, variant).identity()
-        for file in (own, the_editions):
-            if file.is_file() and TTAME.metadata(file).items() >= wanted.items():
-                return TTAME.load(file, backbone)
-        return self.train(backbone, progress, variant)[0]
-
-    def _recipe_text(self, name: str) -> str:
-        spec = self.config["data"][self.entry(name)["data"]]
-        return json.dumps(
-            {"seed": self.seed, "data": spec, **asdict(self.recipe(name))}, sort_keys=True
-        )
+        training = self.training(backbone, variant)
+        the_editions = self.home / training.file.relative_to(self.results)
+        return training.explainer([the_editions], progress)

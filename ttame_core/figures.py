@@ -17,7 +17,7 @@ from ttame_core.explainer import TTAME, Explanation
 from ttame_core.imputation import impute, mean_fill
 from ttame_core.masking import keep_top, minmax, upsample
 from ttame_core.methods import CONTROLS, METHODS, TRAINED
-from ttame_core.tables import measure_label
+from ttame_core.tables import NO_CONTEST, measure_label
 
 COLOURS = "inferno"  # perceptually uniform, readable by the colour-blind and in grey
 OPACITY = 0.6
@@ -234,7 +234,7 @@ def measure_bars(means: pd.DataFrame) -> Figure:
     -------
     Figure
     """
-    shown = means[means["measure"] != "confidence"]
+    shown = means[~means["measure"].isin(NO_CONTEST)]
     panels = list(shown.groupby(["measure", "v"], sort=False))
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)

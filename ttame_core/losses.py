@@ -12,6 +12,10 @@ EPSILON = 5e-4
 """Added to E before the power: E ** 0.3 has an infinite slope at 0."""
 
 
+RELEASED_WEIGHT = 0.01
+"""Weight, in all, of the released code's variation term."""
+
+
 @dataclass(frozen=True)
 class LossWeights:
     """The four lambdas of Eq. 11 and 17, the same for every backbone of the paper."""
@@ -20,6 +24,7 @@ class LossWeights:
     area: float = 2.0  # lambda 2, all that is asked of the maps
     variation: float = 0.005  # lambda 3, smoothness within that
     power: float = 0.3  # lambda 4, exponent of the area term
+    released_variation: bool = False  # in place of lambda 3's term the one of the released code
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,25 @@ def variation_loss(maps: Tensor) -> Tensor:
     return (vertical + horizontal) / (2 * maps.numel())
 
 
+def released_variation_loss(maps: Tensor) -> Tensor:
+    """Smoothness as the released code has it: summed over a map's pixels, border values added.
+
+    Parameters
+    ----------
+    maps : Tensor
+        ``(B, k, h, w)``.
+
+    Returns
+    -------
+    Tensor
+        Scalar: half the sum of squared differences, plus 0.3 times the sum of the border's values, a map.
+    """
+    differences = variation_loss(maps) * maps[0, 0].numel()
+    rows = maps[..., [0, -1], :].sum((2, 3))
+    columns = maps[..., 1:-1, [0, -1]].sum((2, 3))
+    return differences + 0.3 * (rows + columns).mean()
+
+
 def ttame_loss(
     masked_logits: Tensor, truth: Tensor, maps: Tensor, weights: LossWeights | None = None
 ) -> LossTerms:
@@ -92,8 +116,12 @@ def ttame_loss(
     weights = weights or LossWeights()
     ce = F.cross_entropy(masked_logits, truth)
     area = area_loss(maps, weights.power)
-    variation = variation_loss(maps)
-    total = weights.ce * ce + weights.area * (area + weights.variation * variation)
+    if weights.released_variation:
+        variation = released_variation_loss(maps)
+        total = weights.ce * ce + weights.area * area + RELEASED_WEIGHT * variation
+    else:
+        variation = variation_loss(maps)
+        total = weights.ce * ce + weights.area * (area + weights.variation * variation)
     return LossTerms(total, ce, area, variation)
 
 

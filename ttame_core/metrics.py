@@ -181,7 +181,8 @@ def score_batch(
     Returns
     -------
     dict of (str, float) to Tensor
-        Measure and v to ``(B,)`` values, 0 to 100; with ground truth ``pointing`` and ``energy`` too (v = 100).
+        Measure and v to ``(B,)`` values, 0 to 100; ``coverage`` (v = 100), the map's mean in per cent, and with
+        ground truth ``pointing`` and ``energy`` too.
         ``invalid`` (v = 100) is 1 for a map that explains nothing; its other values are NaN.
 
     Raises
@@ -199,8 +200,9 @@ def score_batch(
     maps = maps.masked_fill(bad[:, None, None], 0.0)
     seen = perturbed_confidences(backbone, images, classes, maps, wanted.values(), seed, chunk)
     values = {key: MEASURES[key[0]][1](full, seen[kind]) for key, kind in wanted.items()}
+    large = enlarged(maps, images.shape[-2:])
+    values["coverage", 100] = 100 * large.mean((1, 2))
     if truth is not None:
-        large = enlarged(maps, images.shape[-2:])
         values["pointing", 100] = pointing_game(large, truth)
         values["energy", 100] = energy_inside(large, truth)
     values = {key: column.masked_fill(bad, torch.nan) for key, column in values.items()}

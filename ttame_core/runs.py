@@ -18,11 +18,13 @@ import torch
 from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from ttame_core.configuration import TRAINING
 from ttame_core.editions import Edition
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.files import atomic_path
+from ttame_core.tables import latex
 
 PARAMETERS: dict[str, tuple[tuple[type, ...], str]] = {
     "edition": ((str,), "name of a file in config/"),
@@ -47,7 +49,11 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "01_train": (*COMMON, "backbone", "data_root", *TRAINING),
     "02_evaluate": (*COMMON, "backbone", "data_root", "methods", "images"),
     "03_road": (*COMMON, "backbone", "data_root", "methods", "images"),
+    "04_ablations": (*COMMON, "backbone", "data_root"),
+    "05_hyperparameters": (*COMMON, "backbone", "data_root"),
     "06_qualitative": (*COMMON, "backbone", "data_root", "methods", "shown"),
+    "07_sanity": (*COMMON, "backbone", "data_root"),
+    "08_counterfactual": (*COMMON, "backbone", "data_root", "shown"),
     "09_compare": (*COMMON, "data_root"),
 }
 PACKAGES = (
@@ -120,11 +126,35 @@ class Run:
         self.save_table(scores, name)
         return scores
 
+    def save_display(self, table: pd.DataFrame | Styler, name: str) -> Styler:
+        """Write a table as it is to be read: CSV, Markdown, and LaTeX with booktabs and the marks of the best.
+
+        Returns
+        -------
+        Styler
+            For the page.
+        """
+        styled = table if isinstance(table, Styler) else table.style
+        plain = styled.data  # type: ignore[attr-defined]
+        texts = {
+            ".csv": plain.to_csv(),
+            ".md": plain.to_markdown() + "\n",
+            ".tex": latex(styled),
+        }
+        for suffix, text in texts.items():
+            with atomic_path((self.folder / name).with_suffix(suffix)) as path:
+                path.write_text(text)
+            self.outputs.append(f"{name}{suffix}")
+        return styled
+
     def save_figure(self, figure: Figure, name: str) -> None:
-        """Write a figure as PNG or SVG, by the suffix of its name."""
-        with atomic_path(self.folder / name) as path:
-            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-        self.outputs.append(name)
+        """Write a figure as PNG or, with a PDF beside it, as SVG, by the suffix of its name."""
+        names = [name, name.replace(".svg", ".pdf")] if name.endswith(".svg") else [name]
+        for each in names:
+            with atomic_path(self.folder / each) as path:
+                undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+                figure.savefig(path, metadata=undated.get(path.suffix))
+        self.outputs += names
 
     def finish(self) -> None:
         """Write the manifest and say what was written; checkpoints are of no more use then."""

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, ttest_1samp
+from statsmodels.stats.multitest import multipletests
 
 
 def means_table(scores: pd.DataFrame, by: Sequence[str] = ("method",)) -> pd.DataFrame:
@@ -72,3 +73,52 @@ def averages(scores: pd.DataFrame) -> pd.DataFrame:
     keys = [column for column in curves.columns if column not in ("v", "value")]
     means = curves.groupby(keys, sort=False, observed=True, as_index=False)["value"].mean()
     return means.assign(measure="mean " + means["measure"].astype(str), v=0)
+
+
+def paired_differences(
+    scores: pd.DataFrame, method: str = "t-tame", by: Sequence[str] = ("backbone",)
+) -> pd.DataFrame:
+    """Compare one method with every other on the images that both have scores of.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        One row an image: the columns of ``by``, method, measure, v, image_id, value.
+    method : str
+        The method compared.
+    by : sequence of str
+        Compared within each of these.
+
+    Returns
+    -------
+    DataFrame
+        Columns of ``by``, measure, v, rival, n (images), difference (method minus rival), low, high (its 95 %
+        bootstrap interval) and p (paired t-test, corrected by Holm for all comparisons of the same ``by``).
+    """
+    rows = []
+    kept = scores[~scores["measure"].isin(["invalid", "confidence", "coverage"])]
+    for key, group in kept.groupby([*by, "measure", "v"], sort=False, observed=True):
+        wide = group.pivot_table(index="image_id", columns="method", values="value", sort=False)
+        for rival in wide.columns.drop(method, errors="ignore") if method in wide else ():
+            both = wide[[method, rival]].dropna()
+            differences = (both[method] - both[rival]).to_numpy()
+            if len(differences):
+                low, high = bootstrap_interval(differences)
+                p = paired_p(differences)
+                rows.append((*key, rival, len(differences), differences.mean(), low, high, p))
+    columns = [*by, "measure", "v", "rival", "n", "difference", "low", "high", "p"]
+    table = pd.DataFrame(rows, columns=columns)
+    if len(table):
+        table["p"] = table.groupby(list(by), sort=False)["p"].transform(
+            lambda p: multipletests(p, method="holm")[1]
+        )
+    return table
+
+
+def paired_p(differences: np.ndarray) -> float:
+    """Two-sided p of a paired t-test; 1 where nothing differs, or for fewer than two images."""
+    if len(differences) < 2 or not differences.any():
+        return 1.0
+    if np.ptp(differences) == 0:
+        return 0.0
+    return float(ttest_1samp(differences, 0.0).pvalue)

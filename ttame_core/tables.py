@@ -15,6 +15,9 @@ LABELS = {
     "pointing": "pointing game ↑",
     "energy": "energy inside ↑",
     "confidence": "confidence",
+    "coverage": "coverage",
+    "rank correlation": "rank correlation",
+    "ssim": "SSIM",
     "morf": "MoRF({v}) ↓",
     "lerf": "LeRF({v}) ↑",
     "insertion": "insertion({v}) ↑",
@@ -24,6 +27,8 @@ LABELS = {
     "mean insertion": "insertion ↑",
     "mean deletion": "deletion ↓",
 }
+MARKS: dict[Any, str] = {1: "font-weight: bold", 2: "font-style: italic"}
+NO_CONTEST = ("confidence", "coverage")
 LOWER_IS_BETTER = ("ad", "morf", "deletion", "mean morf", "mean deletion")
 
 
@@ -32,7 +37,9 @@ def measure_label(measure: Any, v: Any) -> str:
     return LABELS[measure].format(v=f"{v:g}")
 
 
-def wide_table(means: pd.DataFrame, index: Sequence[str] = ("method",)) -> pd.DataFrame:
+def wide_table(
+    means: pd.DataFrame, index: Sequence[str] = ("method",), digits: int = 1
+) -> pd.DataFrame:
     """Turn means into a table to read: a row a method, a column a measure.
 
     Parameters
@@ -41,6 +48,8 @@ def wide_table(means: pd.DataFrame, index: Sequence[str] = ("method",)) -> pd.Da
         As `statistics.means_table` returns it.
     index : sequence of str
         What a row is.
+    digits : int
+        Behind the point.
 
     Returns
     -------
@@ -49,7 +58,7 @@ def wide_table(means: pd.DataFrame, index: Sequence[str] = ("method",)) -> pd.Da
         where it is not the same for all.
     """
     half = (means["high"] - means["low"]) / 2
-    text = [f"{m:.1f} ±{h:.1f}" for m, h in zip(means["mean"], half, strict=True)]
+    text = [f"{m:.{digits}f} ±{h:.{digits}f}" for m, h in zip(means["mean"], half, strict=True)]
     labels = [measure_label(m, v) for m, v in zip(means["measure"], means["v"], strict=True)]
     long = means.assign(text=text, label=labels)
     table = long.pivot_table(
@@ -63,7 +72,7 @@ def wide_table(means: pd.DataFrame, index: Sequence[str] = ("method",)) -> pd.Da
 
 
 def best_marked(means: pd.DataFrame, controls: Sequence[str] = CONTROLS) -> Styler:
-    """Style a table over backbones and methods, the best method of each backbone in bold.
+    """Style a table over backbones and methods, each backbone's best method bold, its second best in italics.
 
     Parameters
     ----------
@@ -75,22 +84,63 @@ def best_marked(means: pd.DataFrame, controls: Sequence[str] = CONTROLS) -> Styl
     Returns
     -------
     Styler
-        Ties are all bold.
+        Ties are marked alike.
     """
     compete = means[~means["method"].isin(controls)]
     sign = np.where(compete["measure"].isin(LOWER_IS_BETTER), -1.0, 1.0)
     ranked = compete.assign(score=sign * compete["mean"])
-    top = ranked.groupby(["backbone", "measure", "v"])["score"].transform("max")
-    best = {
-        (row.backbone, row.method, measure_label(row.measure, row.v))
-        for row in ranked[ranked["score"] == top].itertuples()
-        if row.measure != "confidence"
+    groups = ranked.groupby(["backbone", "measure", "v"])["score"]
+    marks = {
+        (row.backbone, row.method, measure_label(row.measure, row.v)): MARKS.get(row.place, "")
+        for row in ranked.assign(place=groups.rank("dense", ascending=False)).itertuples()
+        if row.measure not in NO_CONTEST
     }
     table = wide_table(means, ["backbone", "method"])
 
-    def bold(column: pd.Series) -> list[str]:
-        return ["font-weight: bold" if (*i, column.name) in best else "" for i in column.index]
+    def style(column: pd.Series) -> list[str]:
+        return [marks.get((*i, column.name), "") for i in column.index]
 
     plain: Any = [{"selector": "td, th", "props": "white-space: nowrap; text-align: right"}]
-    styled = table.style.apply(bold, axis=0).format(na_rep="").set_table_styles(plain)
+    styled = table.style.apply(style, axis=0).format(na_rep="").set_table_styles(plain)
     return styled.set_table_attributes('class="dataframe"')
+
+
+def outcome_counts(differences: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
+    """Count in how many comparisons a method is better, worse, or neither.
+
+    Parameters
+    ----------
+    differences : DataFrame
+        As `statistics.paired_differences` returns it.
+    level : float
+        Of significance, after correction.
+
+    Returns
+    -------
+    DataFrame
+        A row a backbone and measure; the controls are not among the rivals.
+    """
+    rivals = differences[~differences["rival"].isin(CONTROLS)]
+    sign = np.where(rivals["measure"].isin(LOWER_IS_BETTER), -1, 1) * np.sign(rivals["difference"])
+    words = np.where(rivals["p"] >= level, "neither", np.where(sign > 0, "better", "worse"))
+    labels = [measure_label(m, v) for m, v in zip(rivals["measure"], rivals["v"], strict=True)]
+    table = pd.crosstab(
+        [rivals["backbone"], pd.Series(labels, index=rivals.index, name="measure")], words
+    )
+    return table.reindex(columns=["better", "neither", "worse"], fill_value=0)
+
+
+def latex(styled: Styler) -> str:
+    """Write a styled table as LaTeX with booktabs, its arrows and signs as commands."""
+    text = styled.to_latex(
+        hrules=True, convert_css=True, clines="skip-last;data" if styled.index.nlevels > 1 else None
+    )
+    for sign, command in (
+        ("±", r"$\pm$"),
+        ("↓", r"$\downarrow$"),
+        ("↑", r"$\uparrow$"),
+        ("%", r"\%"),
+        ("_", r"\_"),
+    ):
+        text = text.replace(sign, command)
+    return text

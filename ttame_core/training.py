@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from ttame_core.backbones import Backbone
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.files import atomic_path
@@ -29,6 +31,9 @@ class Recipe:
     momentum: float = 0.9  # Nesterov
     weight_decay: float = 5e-4  # on weights only, not on biases and batch norm
     other_classes: str = "uniform"  # or "in-batch", as released
+    backbone_mode: str = (
+        "eval"  # or "train", as released: dropout on, batch norm drifting, in a copy
+    )
     loss: LossWeights = field(default_factory=LossWeights)
 
     def __post_init__(self) -> None:
@@ -36,6 +41,8 @@ class Recipe:
             raise TTAMEError(
                 f"other_classes {self.other_classes!r} is unknown; {nearest(self.other_classes, OTHER_CLASSES)}"
             )
+        if self.backbone_mode not in ("eval", "train"):
+            raise TTAMEError(f"backbone_mode is {self.backbone_mode!r}; expected 'eval' or 'train'")
         if self.steps < 1 or self.batch_size < 2 or self.max_lr <= 0:
             raise TTAMEError(
                 f"steps {self.steps}, batch_size {self.batch_size}, max_lr {self.max_lr}; expected at least "
@@ -116,6 +123,10 @@ def train(
     }
     _resume(fabric, checkpoint, state)
     history = state["history"]
+    backbone = explainer.backbone
+    if recipe.backbone_mode == "train":
+        backbone = deepcopy(backbone)
+        backbone.model.train()
     attention.train()
     batches = _batches(fabric, images, recipe, seed, len(history), workers)
     for step, batch in zip(range(len(history), recipe.steps), batches, strict=False):
@@ -123,7 +134,7 @@ def train(
         draw = torch.Generator().manual_seed(
             (seed * recipe.steps + step) * fabric.world_size + fabric.global_rank
         )
-        terms = training_step(explainer, attention, batch, recipe, draw)
+        terms = training_step(backbone, attention, batch, recipe, draw)
         row = {k: float(v.detach()) for k, v in terms.items()}
         if not math.isfinite(row["total"]):
             raise TTAMEError(
@@ -144,7 +155,7 @@ def train(
 
 
 def training_step(
-    explainer: TTAME,
+    backbone: Backbone,
     attention: nn.Module,
     images: Tensor,
     recipe: Recipe,
@@ -154,10 +165,10 @@ def training_step(
 
     Parameters
     ----------
-    explainer : TTAME
-        Gives the frozen backbone.
+    backbone : Backbone
+        Frozen.
     attention : nn.Module
-        The explainer's attention mechanism, possibly wrapped for several processes.
+        Its explainer's attention mechanism, possibly wrapped for several processes.
     images : Tensor
         ``(B, 3, H, W)`` in [0, 1].
     recipe : Recipe
@@ -170,7 +181,6 @@ def training_step(
     dict of str to Tensor
         Scalars; ``total`` carries the gradient.
     """
-    backbone = explainer.backbone
     with torch.no_grad():
         logits, features = backbone.features(images)
         truth = logits.argmax(1)  # (B,)

@@ -139,6 +139,42 @@ class DigitsInPhotographs(Dataset):
         }
 
 
+def two_digits(images: DigitsInPhotographs, count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Paste on images the digit of another one, of another class and beside the first.
+
+    Parameters
+    ----------
+    images : DigitsInPhotographs
+        Where the digits come from.
+    count : int
+        Images wanted; fewer come back where no second digit fits.
+    seed : int
+        Of the choice of second digits.
+
+    Returns
+    -------
+    list of dict
+        ``image`` and ``id`` as ever, ``labels`` (two int) and ``masks`` ``(2, H, W)`` bool.
+    """
+    items: list[dict[str, Any]] = []
+    rng = np.random.default_rng(seed)
+    for i in range(len(images)):
+        if len(items) == count:
+            break
+        for j in rng.permutation(len(images))[:200].tolist():
+            apart = not (images.opacity[i].bool() & images.opacity[j].bool()).any()
+            if apart and images.labels[i] != images.labels[j]:
+                opacity = images.opacity[j].float() / 255
+                first = images[i]
+                image = torch.lerp(first["image"], images.colours[j][:, None, None], opacity)
+                labels = (first["label"], int(images.labels[j]))
+                masks = images.masks[[i, j]]
+                name = f"{first['id']}+{j:05d}"
+                items.append({"image": image, "id": name, "labels": labels, "masks": masks})
+                break
+    return items
+
+
 def _compose_parts(
     digits: np.ndarray, photographs: list[np.ndarray], rng: np.random.Generator, size: int
 ) -> tuple[np.ndarray, tuple[float, ...], np.ndarray, int]:

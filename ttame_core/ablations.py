@@ -1,0 +1,160 @@
+"""The paper's ablations (Tables VI, VII), other seeds, the released code's departures, and the grid search."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ttame_core.attention import VARIANTS
+from ttame_core.backbones import Backbone
+from ttame_core.editions import Edition
+from ttame_core.explainer import TTAME
+from ttame_core.masking import ORDERS
+from ttame_core.taps import TAPS
+from ttame_core.training import Recipe
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A way to train or evaluate that departs from the proposed one in the parts it names.
+
+    Attributes
+    ----------
+    table : {"VI", "VII", "seeds", "released"}
+        Where the paper, or the book, shows it.
+    label : str
+        What it is called there.
+    variant : str
+        Of the attention mechanism.
+    taps : str or list of str, optional
+        Set of taps, or the layers; the edition's by default.
+    masking : str, optional
+        Masking order in training and evaluation; the family's by default.
+    evaluated_with : str, optional
+        Masking order in evaluation alone.
+    changes : dict
+        Of the recipe.
+    seed : int
+        Added to the edition's.
+    """
+
+    table: str
+    label: str
+    variant: str = "proposed"
+    taps: Any = None
+    masking: str | None = None
+    evaluated_with: str | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """A name for files."""
+        return f"{self.table}-{self.label}".replace(" ", "_").replace(",", "").replace("/", "-")
+
+
+LABELS = {
+    "proposed": "proposed",
+    "no_skip": "no skip",
+    "no_skip_no_batch_norm": "no skip, no batch norm",
+    "sigmoid": "sigmoid in the branch",
+    "two_taps": "two layers",
+    "one_tap": "one layer",
+}
+"""The rows of Table VI in words."""
+
+
+def ablations(backbone: Backbone, recipe: Recipe, seeds: Iterable[int] = ()) -> list[Ablation]:
+    """List the ablations of a backbone: Tables VI and VII, other seeds, and the released code's departures.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        As the edition has it.
+    recipe : Recipe
+        Of the proposed method.
+    seeds : iterable of int
+        Further training seeds of the proposed method.
+
+    Returns
+    -------
+    list of Ablation
+        For a VGG Table VI has both sets of taps.
+    """
+    sets = TAPS.get(backbone.name, {})
+    listed = []
+    for taps in sets if len(sets) > 1 else [None]:
+        named = f", {taps} taps" if taps else ""
+        listed += [
+            Ablation("VI", f"{LABELS[variant]}{named}", variant, taps)
+            for variant in VARIANTS
+            if variant in LABELS
+        ]
+    other = next(order for order in ORDERS if order != backbone.masking)
+    listed.append(Ablation("VII", "matched", masking=backbone.masking))
+    listed.append(Ablation("VII", "mismatched", masking=other))
+    listed += [Ablation("seeds", f"seed {seed}", seed=seed) for seed in (0, *seeds)]
+    listed.append(Ablation("released", "as in the paper"))
+    rough = replace(recipe.loss, released_variation=True)
+    listed.append(Ablation("released", "variation term", changes={"loss": rough}))
+    drawn = "in-batch" if recipe.other_classes == "uniform" else "uniform"
+    listed.append(Ablation("released", f"{drawn} classes", changes={"other_classes": drawn}))
+    listed.append(Ablation("released", "train-mode backbone", changes={"backbone_mode": "train"}))
+    if backbone.tokens:
+        norms = [f"{tap}.{norm}" for tap in backbone.taps for norm in ("ln_1", "norm1")]
+        known = dict(backbone.model.named_modules())
+        listed.append(
+            Ablation("released", "taps at the norms", taps=[n for n in norms if n in known])
+        )
+        listed.append(Ablation("released", "raw masks in evaluation", evaluated_with="image"))
+    return listed
+
+
+def study_recipe(edition: Edition, name: str) -> Recipe:
+    """Return a backbone's recipe with no more steps than the edition gives its ablations."""
+    recipe = edition.recipe(name)
+    return replace(recipe, steps=min(recipe.steps, edition.config["ablate"]["steps"]))
+
+
+def grid(edition: Edition, name: str) -> list[Recipe]:
+    """List the recipes of the grid search: learning rates by steps, the rest as the edition has it."""
+    settings, recipe = edition.config["tune"], edition.recipe(name)
+    return [
+        replace(recipe, max_lr=rate, steps=steps)
+        for steps in settings["steps"]
+        for rate in settings["max_lr"]
+    ]
+
+
+def ablate(
+    edition: Edition,
+    name: str,
+    ablation: Ablation,
+    progress: Callable[[int, int], None] | None = None,
+) -> TTAME:
+    """Train or load an ablation of a backbone, ready for evaluation.
+
+    Parameters
+    ----------
+    edition : Edition
+        Gives classifier, images and recipe.
+    name : str
+        Of the backbone.
+    ablation : Ablation
+        From `ablations`.
+    progress : callable, optional
+        Called with (steps done, steps in all) while training.
+
+    Returns
+    -------
+    TTAME
+    """
+    backbone = edition.backbone(name, ablation.taps, ablation.masking)
+    recipe = replace(study_recipe(edition, name), **ablation.changes)
+    training = edition.training(
+        backbone, ablation.variant, recipe=recipe, seed=ablation.seed, name=ablation.name
+    )
+    same = sorted(training.file.parent.glob("*.safetensors"))  # "proposed" goes by several names
+    explainer = training.explainer(same, progress)
+    if ablation.evaluated_with:
+        backbone.masking = ablation.evaluated_with
+    return explainer

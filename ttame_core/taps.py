@@ -1,0 +1,120 @@
+"""Taps: the layers of a classifier whose outputs are feature maps, and which of them to take."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+
+from ttame_core.errors import TTAMEError
+from ttame_core.layers import capture, to_grid
+from ttame_core.zoo import LITE0, Preprocessing, build
+
+TAPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "vgg16": {
+        "max-pool": ("features.16", "features.23", "features.30"),
+        "conv": ("features.15", "features.22", "features.29"),
+    },
+    "demo_vgg": {
+        "max-pool": ("features.16", "features.23", "features.30"),
+        "conv": ("features.15", "features.22", "features.29"),
+    },
+    "resnet50": {"stages": ("layer2", "layer3", "layer4")},
+    LITE0: {"stages": ("blocks.2", "blocks.4", "bn2")},  # bn2: the last convolution, activated
+}
+"""Named sets of taps; the first of a backbone is its default."""
+
+
+def list_taps(name: str, **options: Any) -> dict[str, tuple[int, int, int]]:
+    """List the layers of a classifier that can be tapped, in the order in which they run.
+
+    Parameters
+    ----------
+    name : str
+        See `load_backbone`.
+    **options
+        Passed on to the model's constructor.
+
+    Returns
+    -------
+    dict of str to (C, h, w)
+        Layer names and the shapes of their feature maps.
+    """
+    model, preprocessing = build(name, None, **options)
+    return tappable(model, preprocessing.image_size)
+
+
+def default_taps(model: nn.Module, preprocessing: Preprocessing) -> tuple[str, ...]:
+    """Choose three taps: the ends of the last three stages, or the last three like-built blocks.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any classifier; timm's own list of stages is used where there is one.
+    preprocessing : Preprocessing
+        For the image size.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    TTAMEError
+        If fewer than three can be found.
+    """
+    shapes = tappable(model, preprocessing.image_size)
+    info = getattr(model, "feature_info", None)
+    if isinstance(model, VisionTransformer):  # its stem may be a pyramid of its own
+        taps = [f"encoder.layers.{name}" for name, _ in model.encoder.layers.named_children()][-3:]
+    elif info is not None:
+        stages = [i["module"] if isinstance(i, dict) else i for i in _as_list(info)]
+        taps = [s for s in stages if s in shapes][-3:]
+    else:
+        ends = {shapes[n][1:]: n for n in shapes if n.count(".") <= 1}  # last of each size, shallow
+        taps = list(ends.values())[-3:]
+        if len(taps) < 3:
+            families: dict[tuple, list[str]] = {}
+            for n, module in model.named_modules():
+                if n in shapes:
+                    families.setdefault((n.rpartition(".")[0], type(module)), []).append(n)
+            taps = max(families.values(), key=len)[-3:] if families else []
+    if len(taps) < 3:
+        raise TTAMEError(
+            f"no three default taps found in {type(model).__name__}; choose some, e.g. taps={list(shapes)[-3:]}"
+        )
+    return tuple(taps)
+
+
+def prefix_tokens(model: nn.Module) -> int | None:
+    """Class token and registers, where the model says how many (timm)."""
+    count = getattr(model, "numprefix_tokens", None)
+    return count if isinstance(count, int) else None
+
+
+def blank(model: nn.Module, size: int) -> Tensor:
+    """Make two black images for a model, on its device: a layer whose output is not two has cut images up."""
+    reference = next(model.parameters(), torch.empty(0))
+    return torch.zeros(2, 3, size, size, device=reference.device, dtype=reference.dtype)
+
+
+def _as_list(info: Any) -> list:
+    return info if isinstance(info, list) else list(getattr(info, "info", info))
+
+
+@torch.no_grad()
+def tappable(model: nn.Module, size: int) -> dict[str, tuple[int, int, int]]:
+    """List a model's layers whose outputs are feature maps of images of a size, with their shapes."""
+    names = [n for n, _ in model.named_modules() if n]
+    with capture(model, names) as outputs:
+        model(blank(model, size))
+    shapes: dict[str, tuple[int, int, int]] = {}
+    for name, output in outputs.items():  # in the order of execution, a parent after its children
+        try:
+            count, c, h, w = to_grid(output, name, prefix_tokens(model)).shape
+        except TTAMEError:
+            continue
+        if count != 2:  # windows of an image, not images
+            continue
+        shapes[name] = (c, h, w)
+    return shapes
