@@ -54,18 +54,49 @@ def test_averages_over_v_are_taken_image_by_image():
 
 def test_the_best_method_is_bold_and_controls_do_not_compete():
     means = means_table(scores(), by=["backbone", "method"])
+    assert marked(means) == {
+        ("a", "t-tame"): "bold",
+        ("b", "t-tame"): "bold",
+        ("a", "grad-cam"): "italic",
+        ("b", "grad-cam"): "italic",
+    }
+
+
+def marked(means):
     html = tables.best_marked(means)
     html._compute()
-    bold = {html.index[row] for (row, _), style in html.ctx.items() if style}
-    assert bold == {("a", "t-tame"), ("b", "t-tame")}
+    return {html.index[row]: style[0][1] for (row, _), style in html.ctx.items() if style}
 
 
-def test_ties_are_all_bold():
+def test_ties_are_marked_alike_and_the_next_value_is_second():
     tied = scores()
-    tied.loc[tied["method"] == "grad-cam", "value"] -= 10
-    html = tables.best_marked(means_table(tied, by=["backbone", "method"]))
-    html._compute()
-    assert len([s for s in html.ctx.values() if s]) == 4
+    tied.loc[tied["method"] == "grad-cam", "value"] -= 10  # as t-tame's
+    third = tied[tied["method"] == "t-tame"].assign(method="rise")
+    third["value"] += 5
+    found = marked(means_table(pd.concat([tied, third]), by=["backbone", "method"]))
+    for backbone in ("a", "b"):
+        assert found[backbone, "t-tame"] == found[backbone, "grad-cam"] == "bold"
+        assert found[backbone, "rise"] == "italic"
+
+
+def test_where_more_is_better_the_highest_is_best():
+    means = means_table(scores().assign(measure="ic"), by=["backbone", "method"])
+    assert marked(means)["a", "grad-cam"] == "bold"
+
+
+def test_latex_has_booktabs_and_the_marks():
+    text = tables.latex(tables.best_marked(means_table(scores(), by=["backbone", "method"])))
+    assert "\\toprule" in text and "\\bottomrule" in text
+    assert "\\bfseries 11.5 $\\pm$" in text and "\\itshape 21.5" in text
+    assert "AD(15) $\\downarrow$" in text
+
+
+def test_the_number_of_images_is_told_where_it_differs():
+    few = scores()
+    few = few[(few["method"] != "grad-cam") | few["image_id"].isin(["i0", "i1"])]
+    table = tables.wide_table(means_table(few[few["backbone"] == "a"]))
+    assert table["images"].to_dict() == {"t-tame": 4, "grad-cam": 2, "all-ones": 4}
+    assert "images" not in tables.wide_table(means_table(scores()))
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])

@@ -44,7 +44,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Test:
+class Comparison:
     """One comparison that a claim needs: the first cell is less (or more) than the second, or a number.
 
     Attributes
@@ -80,7 +80,7 @@ class Claim:
         In words.
     best : tuple
         ``(family, method, measure, v, but)``: the method is better than all others there, those in ``but`` apart.
-    tests : tuple of Test
+    tests : tuple of Comparison
         Further comparisons.
     exceptions : int
         So many cells of ``best`` may fail.
@@ -89,7 +89,7 @@ class Claim:
     number: int
     text: str
     best: tuple[tuple[str, str, str, float, tuple[str, ...]], ...] = ()
-    tests: tuple[Test, ...] = ()
+    tests: tuple[Comparison, ...] = ()
     exceptions: int = 0
 
 
@@ -101,21 +101,21 @@ def _cells(*vs: float) -> list[tuple[str, float]]:
     return [(measure, v) for measure in ("ad", "ic") for v in vs]
 
 
-def _better(family: str, first: str, second: str, v: float) -> tuple[Test, Test]:
+def _better(family: str, first: str, second: str, v: float) -> tuple[Comparison, Comparison]:
     """AD is less and IC more for the first."""
     return (
-        Test(Cell(family, first, "ad", v), Cell(family, second, "ad", v), True),
-        Test(Cell(family, first, "ic", v), Cell(family, second, "ic", v), False),
+        Comparison(Cell(family, first, "ad", v), Cell(family, second, "ad", v), True),
+        Comparison(Cell(family, first, "ic", v), Cell(family, second, "ic", v), False),
     )
 
 
-def _harm(worse: str, milder: str) -> Test:
+def _harm(worse: str, milder: str) -> Comparison:
     """Mismatched masking adds more AD(50) in one family than in another."""
     pairs = [
         (Cell(f, f"{ABLATION}mismatched", "ad", 50), Cell(f, f"{ABLATION}matched", "ad", 50))
         for f in (worse, milder)
     ]
-    return Test(pairs[0][0], pairs[1], False, minus=pairs[0][1])
+    return Comparison(pairs[0][0], pairs[1], False, minus=pairs[0][1])
 
 
 ROAD_HIGH = [("morf", v) for v in (50, 60, 70, 80, 90)]
@@ -192,7 +192,7 @@ CLAIMS = (
         10,
         "Randomising the backbone, or the attention mechanism, changes the map drastically (rank correlation below 0.5).",
         tests=tuple(
-            Test(Cell(f, part, "rank correlation"), 0.5, True)
+            Comparison(Cell(f, part, "rank correlation"), 0.5, True)
             for f in FAMILIES
             for part in ("whole backbone", "whole attention")
         ),
@@ -204,8 +204,8 @@ CLAIMS = (
             test
             for f in FAMILIES
             for test in (
-                Test(Cell(f, "t-tame", "forwards"), 1.0001, True, exact=True),
-                Test(Cell(f, "rise", "forwards"), 100.0, False, exact=True),
+                Comparison(Cell(f, "t-tame", "forwards"), 1.0001, True, exact=True),
+                Comparison(Cell(f, "rise", "forwards"), 100.0, False, exact=True),
             )
         ),
     ),
@@ -213,7 +213,9 @@ CLAIMS = (
         12,
         "Maps of the ViT cover larger regions than those of the CNNs.",
         tests=tuple(
-            Test(Cell("vit", "t-tame", "coverage", 100), Cell(f, "t-tame", "coverage", 100), False)
+            Comparison(
+                Cell("vit", "t-tame", "coverage", 100), Cell(f, "t-tame", "coverage", 100), False
+            )
             for f in ("vgg", "resnet")
         ),
     ),
@@ -339,10 +341,10 @@ def _against_all(
     ]
     less = measure in LOWER_IS_BETTER
     left = Cell(group, method, measure, v)
-    return _outcome([Test(left, Cell(group, r, measure, v), less) for r in rivals], values)
+    return _outcome([Comparison(left, Cell(group, r, measure, v), less) for r in rivals], values)
 
 
-def _outcome(tests: Sequence[Test], values: Values) -> list[tuple[float, float]]:
+def _outcome(tests: Sequence[Comparison], values: Values) -> list[tuple[float, float]]:
     """Mean difference, positive where it is as claimed, and p, of each test; none where values lack."""
     found = []
     for test in tests:
@@ -354,7 +356,7 @@ def _outcome(tests: Sequence[Test], values: Values) -> list[tuple[float, float]]
     return found
 
 
-def _differences(test: Test, values: Values) -> pd.Series | None:
+def _differences(test: Comparison, values: Values) -> pd.Series | None:
     def get(cell: Cell) -> pd.Series | None:
         return values.get((cell.family, cell.method, cell.measure, cell.v))
 

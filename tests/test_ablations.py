@@ -1,0 +1,130 @@
+"""Ablations differ from the proposed method in exactly the parts they name."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import ttame_core as tt
+from ttame_core.ablations import ablate, ablations, grid, study_recipe
+from ttame_core.losses import released_variation_loss, variation_loss
+
+ROOT = Path(__file__).parents[1]
+
+
+def kinds(explainer):
+    return [type(m).__name__ for m in explainer.attention.modules()]
+
+
+@pytest.fixture
+def edition(tmp_path):
+    return tt.Edition.read("smoke", results=str(tmp_path), root=ROOT)
+
+
+def listed(name):
+    backbone = tt.load_backbone(name, None)
+    return {(a.table, a.label): a for a in ablations(backbone, tt.Recipe(), seeds=[1])}
+
+
+def test_the_variants_differ_in_the_parts_they_name(tiny):
+    parts = {name: kinds(tt.TTAME(tiny, name)) for name in tt.VARIANTS}
+    proposed = parts["proposed"]
+    assert proposed.count("BatchNorm2d") == proposed.count("ReLU") == 3
+    assert parts["no_skip"] == proposed  # the skip is no module
+    assert not any(b.skip for b in tt.TTAME(tiny, "no_skip").attention.branches)
+    assert parts["no_skip_no_batch_norm"] == [
+        "Identity" if k == "BatchNorm2d" else k for k in proposed
+    ]
+    assert parts["sigmoid"] == ["Sigmoid" if k == "ReLU" else k for k in proposed]
+    for name, count in (("two_taps", 2), ("one_tap", 1)):
+        assert parts[name].count("FeatureBranch") == count
+    assert parts["l_cam_img"] == ["AttentionMechanism", "ModuleList", "Identity", "Conv2d"]
+
+
+def test_a_vgg_has_table_vi_for_both_sets_of_taps():
+    of_vgg = listed("demo_vgg")
+    six = {a.label for a in of_vgg.values() if a.table == "VI"}
+    assert len(six) == 12
+    assert of_vgg["VI", "one layer, conv taps"].taps == "conv"
+    assert of_vgg["VI", "no skip, max-pool taps"].variant == "no_skip"
+    assert len([k for k in listed("demo_resnet") if k[0] == "VI"]) == 6
+
+
+def test_masking_is_matched_or_the_other_familys():
+    assert listed("demo_resnet")["VII", "mismatched"].masking == "standardised"
+    assert listed("demo_vit")["VII", "mismatched"].masking == "image"
+    assert listed("demo_vit")["VII", "matched"].masking == "standardised"
+
+
+def test_each_departure_of_the_released_code_changes_one_thing():
+    for name in ("demo_resnet", "demo_vit"):
+        for (kind, label), ablation in listed(name).items():
+            if kind != "released":
+                continue
+            changed = [
+                ablation.taps is not None,
+                ablation.evaluated_with is not None,
+                bool(ablation.changes),
+            ]
+            assert sum(changed) == (label != "as in the paper"), label
+    norms = listed("demo_vit")["released", "taps at the norms"].taps
+    assert norms == [f"{tap}.ln_1" for tap in tt.load_backbone("demo_vit", None).taps]
+
+
+def test_the_released_variation_term():
+    maps = torch.rand(2, 3, 5, 4)
+    border = torch.ones(5, 4).bool()
+    border[1:-1, 1:-1] = False
+    expected = 20 * variation_loss(maps) + 0.3 * maps[..., border].sum(2).mean()
+    assert torch.allclose(released_variation_loss(maps), expected)
+    logits, truth = torch.randn(2, 3), torch.tensor([0, 1])
+    weights = tt.LossWeights(released_variation=True)
+    terms = tt.ttame_loss(logits, truth, maps, weights)
+    assert torch.allclose(terms.total, 1.5 * terms.ce + 2 * terms.area + 0.01 * expected)
+
+
+def test_a_train_mode_backbone_drifts_in_a_copy_only(tiny, noise):
+    before = {k: v.clone() for k, v in tiny.state_dict().items()}
+    recipe = tt.Recipe(steps=3, batch_size=6, max_lr=0.05)
+    explainers = []
+    for mode in ("eval", "train"):
+        explainer = tt.TTAME(tiny)
+        tt.train(explainer, noise, replace(recipe, backbone_mode=mode))
+        explainers.append(explainer.attention.fusion.weight)
+    assert all(torch.equal(before[k], v) for k, v in tiny.state_dict().items())
+    assert not any(m.training for m in tiny.modules())
+    assert not torch.equal(*explainers)  # dropout and batch statistics were in the way
+    with pytest.raises(tt.TTAMEError, match="'eval' or 'train'"):
+        tt.Recipe(backbone_mode="frozen")
+
+
+def test_a_training_that_two_tables_share_is_done_once(edition):
+    recipe = study_recipe(edition, "demo_resnet")
+    assert recipe.steps == 2
+    model, trained = edition.backbone("demo_resnet"), []
+    for ablation in ablations(model, recipe, [1]):
+        before = len(trained)
+        explainer = ablate(
+            edition,
+            "demo_resnet",
+            ablation,
+            lambda done, total, a=ablation: trained.append(a.label),
+        )
+        assert explainer.variant == ablation.variant
+        assert len(trained) - before in (0, 2)
+    once = {label for label in trained}
+    assert "proposed" in once and "seed 1" in once and "variation term" in once
+    assert not once & {"matched", "seed 0", "as in the paper"}  # all the proposed one again
+    explainer = ablate(
+        edition, "demo_vit", listed("demo_vit")["released", "raw masks in evaluation"]
+    )
+    assert explainer.backbone.masking == "image"
+    assert isinstance(explainer.attention, nn.Module)
+
+
+def test_the_grid_is_rates_by_steps(edition):
+    recipes = grid(edition, "demo_vit")
+    assert [(r.max_lr, r.steps) for r in recipes] == [(0.03, 2), (0.1, 2)]
+    assert {replace(r, max_lr=0.1, steps=3) for r in recipes} == {edition.recipe("demo_vit")}

@@ -1,0 +1,110 @@
+"""Randomisation goes from the head down, leaves the original alone, and similarity is what it says."""
+
+import itertools
+
+import pytest
+import torch
+
+import ttame_core as tt
+from ttame_core import sanity
+from ttame_core.counterfactuals import misclassified, own_object
+from ttame_core.wheels import two_digits
+
+
+@pytest.fixture
+def explainer():
+    return tt.TTAME(tt.load_backbone("demo_resnet"))
+
+
+def changed(a, b):
+    return {
+        k.split(".")[0] for k, v in a.state_dict().items() if not torch.equal(v, b.state_dict()[k])
+    }
+
+
+def test_stages_go_from_the_head_to_the_first_layer(explainer):
+    model = explainer.backbone.model
+    order = sanity.stages(model, explainer.backbone.taps)
+    assert order[:3] == ["fc", "layer4", "layer3"] and order[-1] == "conv1"
+    vit = tt.load_backbone("demo_vit")
+    assert sanity.stages(vit.model, vit.taps)[:2] == ["heads.head", "encoder.ln"]
+
+
+def test_each_stage_is_randomised_on_top_of_those_before(explainer):
+    model = explainer.backbone.model
+    order = sanity.stages(model, explainer.backbone.taps)
+    seen = [changed(model, copy) for _, copy in sanity.cascade(model, order)]
+    assert seen[0] == {"fc"} and seen[1] == {"fc", "layer4"}
+    assert seen[-1] == {"fc", "layer1", "layer2", "layer3", "layer4", "conv1", "bn1"}
+    assert all(a < b for a, b in itertools.pairwise(seen))
+
+
+def test_attention_layers_of_a_vit_are_randomised_whole():
+    model = tt.load_backbone("demo_vit").model
+    attend = model.encoder.layers[-1].self_attention
+    *_, (_, copy) = sanity.cascade(model, ["encoder.layers.encoder_layer_4"])
+    other = copy.encoder.layers[-1].self_attention
+    for name in ("in_proj_weight", "out_proj.weight"):
+        assert not torch.equal(attend.get_parameter(name), other.get_parameter(name)), name
+
+
+def test_the_explainer_stays_as_it_is(explainer):
+    images = torch.rand(2, 3, 64, 64)
+    original = explainer(images)
+    for _, explanation in sanity.randomised_backbone(explainer, images):
+        assert explanation.maps.shape == original.maps.shape
+    parts = [name for name, _ in sanity.randomised_attention(explainer, images, original.classes)]
+    assert parts == ["fusion", "branches.2", "branches.1", "branches.0"]
+    again = explainer(images)
+    assert torch.equal(again.maps, original.maps)
+
+
+def test_similarity_by_hand():
+    ramp = torch.linspace(0, 1, 64).view(1, 8, 8)
+    found = sanity.similarity(ramp.repeat(4, 1, 1), torch.cat([ramp, ramp**3, 1 - ramp, ramp * 0]))
+    assert found["rank correlation"].tolist() == pytest.approx([1, 1, -1, 0])
+    assert found["ssim"][0] == pytest.approx(1) and (found["ssim"][1:] < 0.95).all()
+
+
+def test_two_digits_are_both_there_and_apart():
+    test = tt.DigitsInPhotographs("test", 40)
+    pairs = two_digits(test, 10)
+    assert len(pairs) == 10
+    for item in pairs:
+        first, second = item["masks"]
+        assert item["labels"][0] != item["labels"][1]
+        assert not (first & second).any() and first.any() and second.any()
+        i, j = (int(n) for n in item["id"].removeprefix("digits-test-").split("+"))
+        assert (int(test.labels[i]), int(test.labels[j])) == item["labels"]
+        assert torch.equal(second, test.masks[j])
+        outside = test.opacity[j] == 0
+        assert torch.equal(item["image"][:, outside], test[i]["image"][:, outside])
+        share = test.opacity[j][None].float() / 255
+        expected = test[i]["image"] * (1 - share) + test.colours[j][:, None, None] * share
+        assert torch.allclose(item["image"], expected, atol=1e-6)
+    again = two_digits(test, 10)
+    assert all(torch.equal(a["image"], b["image"]) for a, b in zip(pairs, again, strict=True))
+
+
+def test_own_object_by_hand():
+    masks = torch.zeros(1, 2, 8, 8).bool()
+    masks[0, 0, :, :2] = masks[0, 1, :, 6:] = True
+    maps = torch.zeros(1, 2, 8, 8)
+    maps[0, 0, :, 0] = 1  # on its own
+    maps[0, 1, :, 0] = maps[0, 1, 0, 7] = 1  # half a column of the other's, one pixel of its own
+    maps[0, 1, 1:, 0] = 0.5
+    found = own_object(maps, masks, ["a"]).set_index(["method", "measure"])["value"]
+    assert found["own object", "energy"] == pytest.approx((100 + 100 / 5.5) / 2)
+    assert found["other object", "energy"] == pytest.approx((0 + 100 * 4.5 / 5.5) / 2)
+    assert found["own object", "pointing"] == pytest.approx((100 + 50) / 2)
+
+
+def test_misclassified_images_are_found(tiny, noise):
+    predicted = tiny(noise.images).argmax(1).tolist()
+    items = [
+        {"image": im, "label": p if i % 3 else (p + 1) % 8}
+        for i, (im, p) in enumerate(zip(noise.images, predicted, strict=True))
+    ]
+    found = misclassified(tiny, items, 4)
+    assert len(found) == 4 and found[1] is items[3]
+    assert misclassified(tiny, [{"image": noise.images[0]}], 4) == []
