@@ -214,7 +214,8 @@ def test_unknown_masking():
 
 def test_weights_from_a_file(tmp_path):
     source = tt.load_backbone("demo_resnet")
-    save_file(source.model.state_dict(), tmp_path / "a.safetensors")
+    state = {k: v.contiguous() for k, v in source.model.state_dict().items()}
+    save_file(state, tmp_path / "a.safetensors")
     torch.save(source.model.state_dict(), tmp_path / "a.pth")
     images = torch.rand(2, 3, 64, 64)
     for name in ("a.safetensors", "a.pth"):
@@ -245,7 +246,8 @@ def test_published_weights_come_from_the_cache_or_say_what_to_do(tmp_path, monke
     torch.save(model.state_dict(), planted)
     images = torch.rand(1, 3, 224, 224)
     backbone = tt.load_backbone("resnet18")
-    assert torch.equal(backbone(images), model.eval()(backbone.standardise(images)))
+    expected = model.eval()(backbone.standardise(images))
+    assert torch.allclose(backbone(images), expected, atol=1e-4)
 
 
 def refuse(*args, **kwargs):

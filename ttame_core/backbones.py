@@ -66,7 +66,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.name = name
         self.preprocessing = preprocessing or Preprocessing()
-        self.model = model.requires_grad_(False)
+        # channels last: the same numbers, and convolutions up to twice as fast
+        self.model = model.requires_grad_(False).to(memory_format=torch.channels_last)
         self.eval()
         self.mean: Tensor
         self.std: Tensor

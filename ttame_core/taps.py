@@ -88,7 +88,7 @@ def default_taps(model: nn.Module, preprocessing: Preprocessing) -> tuple[str, .
 
 def prefix_tokens(model: nn.Module) -> int | None:
     """Class token and registers, where the model says how many (timm)."""
-    count = getattr(model, "numprefix_tokens", None)
+    count = getattr(model, "num_prefix_tokens", None)
     return count if isinstance(count, int) else None
 
 
