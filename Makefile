@@ -39,7 +39,7 @@ book: $(READY) ## train, evaluate and build the book of an edition
 	@echo "The book: $(RESULTS)/$(EDITION)/book/_build/html/index.html"
 
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

@@ -160,7 +160,7 @@ class Run:
         """Write the manifest and say what was written; checkpoints are of no more use then."""
         with atomic_path(self.folder / f"{self.notebook}.json") as path:
             path.write_text(json.dumps(self.manifest(), indent=1) + "\n")
-        for checkpoint in self.folder.glob("*.checkpoint"):
+        for checkpoint in self.folder.rglob("*.checkpoint"):
             if checkpoint.with_suffix(".safetensors").is_file():
                 checkpoint.unlink()
         relative = os.path.relpath(self.folder, self.edition.root)
