@@ -6,6 +6,7 @@ import re
 import shlex
 
 from ttame_core.editions import Edition
+from ttame_core.methods import TRAINED
 
 SETTINGS = {k: config[k] for k in ("data_root",) if k in config}
 EDITION = Edition.read(
@@ -30,7 +31,7 @@ def core(*modules):
 
 METHOD = core(
     *"attention backbones configuration data demo editions explainer layers losses masking".split(),
-    *"taps training trainings wheels zoo".split(),
+    *"taps training trainings warm_start wheels zoo".split(),
 )
 MEASURES = core(
     *"imputation imputation_compiled metrics perturbations statistics".split(),
@@ -93,7 +94,7 @@ rule train:
     params:
         given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
         settings=lambda w: of(w.folder, "train"),
-        rivals="l-cam-img" in EDITION.config["evaluate"]["methods"],
+        rivals=[m for m in EDITION.config["evaluate"]["methods"] if m in TRAINED],
     shell:
         RUN
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from ttame_core.configuration import in_short, overrule, project_root, validate
 from ttame_core.errors import NotServedError, TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.losses import LossWeights
-from ttame_core.methods import TRAINED, Method, method
+from ttame_core.methods import TRAINED, Method
+from ttame_core.methods import method as make_method
 from ttame_core.training import Recipe
 from ttame_core.trainings import Training
+from ttame_core.warm_start import check_warm_start
 
 
 @dataclass(frozen=True)
@@ -199,23 +201,27 @@ class Edition:
         ready: dict[str, Method] = {}
         left_out: dict[str, str] = {}
         options = self.config["evaluate"].get("options", {})
-        rivals = self.trained_rivals(backbone)
         for name in self.config["evaluate"]["methods"]:
             try:
-                if name == "t-tame" or name in rivals:
-                    ready[name] = self.explainer(backbone, variant=rivals.get(name)).explain
-                elif name in TRAINED:
-                    left_out[name] = f"{backbone.name} works on tokens, {name} is for CNNs"
+                if name in TRAINED:
+                    ready[name] = self.explainer(backbone, method=name).explain
                 else:
-                    ready[name] = method(name, backbone, **options.get(name, {}))
+                    ready[name] = make_method(name, backbone, **options.get(name, {}))
             except NotServedError as reason:
                 left_out[name] = str(reason)
         return ready, left_out
 
-    def trained_rivals(self, backbone: Backbone) -> dict[str, str]:
-        """Name the compared methods that are trained beside T-TAME, with their variants."""
-        wanted = [m for m in self.config["evaluate"]["methods"] if m in TRAINED and m != "t-tame"]
-        return {} if backbone.tokens else {name: TRAINED[name] for name in wanted}
+    def rivals_to_train(self, backbone: Backbone) -> list[str]:
+        """Name the compared methods that are trained beside T-TAME and can serve a backbone."""
+        rivals = []
+        for name in self.config["evaluate"]["methods"]:
+            if name in TRAINED and name != "t-tame":
+                try:
+                    self.training(backbone, method=name)
+                    rivals.append(name)
+                except NotServedError:
+                    continue
+        return rivals
 
     def evaluations(
         self, backbone: Backbone, methods: dict[str, Method], limit: str = "images"
@@ -237,14 +243,17 @@ class Edition:
             Test images, and the methods scored on them; the most images first.
         """
         images = self.images(backbone, "test")
-        settings = self.config["evaluate"]
-        most = settings.get(limit, len(images))
-        given = {**settings.get("limits", {}), **self.entry(backbone.name).get("limits", {})}
-        limits = {name: min(most, given.get(name, most)) for name in methods}
+        most = self.config["evaluate"].get(limit, len(images))
+        limits = {name: self.limit(backbone.name, name, most) for name in methods}
         return [
             (data.spread(images, count), {n: f for n, f in methods.items() if limits[n] == count})
             for count in sorted(set(limits.values()), reverse=True)
         ]
+
+    def limit(self, backbone: str, method: str, most: int) -> int:
+        """Return how many of so many images a method explains on a backbone."""
+        of_all = self.config["evaluate"].get("limits", {})
+        return min(most, {**of_all, **self.entry(backbone).get("limits", {})}.get(method, most))
 
     def recipe(self, backbone: str) -> Recipe:
         """Return how a backbone's attention mechanism is trained."""
@@ -263,10 +272,11 @@ class Edition:
         of_data = self.config["data"][entry["data"]].get("recipe", {})
         return {**self.config["train"], **of_data, **entry.get("train", {})}
 
-    def training_files(self, backbone: str, variant: str | None = None) -> tuple[Path, Path]:
+    def training_files(self, backbone: str, method: str = "t-tame") -> tuple[Path, Path]:
         """Where a backbone's trained explainer and the history of its training lie."""
-        variant = variant or self.variant(backbone)
+        variant = self.variant(backbone)
         suffix = "" if variant == "proposed" else f"-{variant}"
+        suffix = suffix if method == "t-tame" else f"-{method}"
         folder = self.folder(backbone)
         return folder / f"explainer{suffix}.safetensors", folder / f"training{suffix}.csv"
 
@@ -304,6 +314,7 @@ class Edition:
         backbone: Backbone,
         variant: str | None = None,
         *,
+        method: str = "t-tame",
         recipe: Recipe | None = None,
         seed: int = 0,
         name: str | None = None,
@@ -315,9 +326,11 @@ class Edition:
         backbone : Backbone
             As `backbone` loaded it.
         variant : str, optional
-            Of the attention mechanism; the edition's by default.
+            Of the attention mechanism; the method's by default.
+        method : str
+            Key of `TRAINED`.
         recipe : Recipe, optional
-            The edition's by default.
+            The method's by default.
         seed : int
             Added to the edition's.
         name : str, optional
@@ -326,12 +339,22 @@ class Edition:
         Returns
         -------
         Training
+
+        Raises
+        ------
+        NotServedError
+            If the method cannot serve the backbone.
         """
-        variant = variant or self.variant(backbone.name)
-        recipe = recipe or self.recipe(backbone.name)
+        if method == "l-cam-img" and backbone.tokens:
+            raise NotServedError(f"{backbone.name} works on tokens, {method} is for CNNs")
+        apart = dict(TRAINED[method])
+        variant = variant or apart.pop("variant", self.variant(backbone.name))
+        recipe = recipe or replace(self.recipe(backbone.name), **apart)
+        if recipe.start == "warm":
+            check_warm_start(backbone)
         spec = self.config["data"][self.entry(backbone.name)["data"]]
         about = {"seed": self.seed + seed, "data": spec, **asdict(recipe)}
-        file, record = self.training_files(backbone.name, variant)
+        file, record = self.training_files(backbone.name, method)
         if name:
             file = self.folder(backbone.name) / "studies" / f"{name}.safetensors"
             record = file.with_suffix(".csv")
@@ -351,7 +374,7 @@ class Edition:
         self,
         backbone: Backbone,
         progress: Callable[[int, int], None] | None = None,
-        variant: str | None = None,
+        method: str = "t-tame",
     ) -> TTAME:
         """Load a backbone's explainer; train it first where there is none of this recipe and classifier.
 
@@ -361,14 +384,19 @@ class Edition:
             As `backbone` loaded it.
         progress : callable, optional
             Called with (steps done, steps in all) while training.
-        variant : str, optional
-            Of the attention mechanism; the edition's by default.
+        method : str
+            Key of `TRAINED`.
 
         Returns
         -------
         TTAME
             In evaluation mode.
+
+        Raises
+        ------
+        NotServedError
+            If the method cannot serve the backbone.
         """
-        training = self.training(backbone, variant)
+        training = self.training(backbone, method=method)
         the_editions = self.home / training.file.relative_to(self.results)
         return training.explainer([the_editions], progress)

@@ -83,7 +83,7 @@ def gallery(
     images : Tensor
         ``(B, 3, H, W)`` in [0, 1].
     maps : mapping of str to Tensor
-        ``(B, h, w)`` by the name of the row; each is min-max scaled.
+        ``(B, h, w)`` by the name of the row, or fewer maps: the first; each is min-max scaled.
     titles : sequence of str, optional
         One an image.
     keep : float, optional
@@ -105,6 +105,9 @@ def gallery(
     for column, image in enumerate(images):
         show_image(axes[0, column], image, title=titles[column] if titles else "")
         for row, heat in enumerate(maps.values(), start=1):
+            if column >= len(heat):
+                axes[row, column].set_axis_off()
+                continue
             scaled = minmax(heat[column].float()) if heat[column].std() else heat[column].float()
             if keep is None:
                 show_image(axes[row, column], image, scaled)

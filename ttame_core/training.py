@@ -17,6 +17,7 @@ from ttame_core.errors import TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.files import atomic_path
 from ttame_core.losses import LossWeights, in_batch_other_classes, sample_other_classes, ttame_loss
+from ttame_core.warm_start import STARTS, warm_start
 
 OTHER_CLASSES = ("uniform", "in-batch")
 
@@ -34,6 +35,7 @@ class Recipe:
     backbone_mode: str = (
         "eval"  # or "train", as released: dropout on, batch norm drifting, in a copy
     )
+    start: str = "random"  # or "warm", beyond the paper: the classifier's own class activation map
     loss: LossWeights = field(default_factory=LossWeights)
 
     def __post_init__(self) -> None:
@@ -41,6 +43,8 @@ class Recipe:
             raise TTAMEError(
                 f"other_classes {self.other_classes!r} is unknown; {nearest(self.other_classes, OTHER_CLASSES)}"
             )
+        if self.start not in STARTS:
+            raise TTAMEError(f"start {self.start!r} is unknown; {nearest(self.start, STARTS)}")
         if self.backbone_mode not in ("eval", "train"):
             raise TTAMEError(f"backbone_mode is {self.backbone_mode!r}; expected 'eval' or 'train'")
         if self.steps < 1 or self.batch_size < 2 or self.max_lr <= 0:
@@ -109,6 +113,8 @@ def train(
         )
     fabric = fabric or Fabric(accelerator="auto", devices=1)
     explainer.to(fabric.device)
+    if recipe.start == "warm":
+        warm_start(explainer)
     optimizer = _optimizer(explainer.attention, recipe)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.max_lr, total_steps=recipe.steps + 1, cycle_momentum=False

@@ -36,8 +36,12 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 CONTROLS = ("brightness", "random", "all-ones")
 """Maps that know nothing of the classifier; shown in every table, they do not compete."""
-TRAINED = {"t-tame": "proposed", "l-cam-img": "l_cam_img"}
-"""Methods that are trained, with their variant of the attention mechanism."""
+TRAINED: dict[str, dict[str, Any]] = {
+    "t-tame": {},
+    "t-tame-warm": {"start": "warm"},
+    "l-cam-img": {"variant": "l_cam_img"},
+}
+"""Methods that are trained, with what sets them apart from T-TAME as the edition trains it."""
 
 
 def method(name: str, backbone: Backbone, **options: Any) -> Method:

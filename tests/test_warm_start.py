@@ -1,0 +1,66 @@
+"""A warm start is the class activation map at step 0, and trains from there."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import ttame_core as tt
+from ttame_core.errors import NotServedError
+from ttame_core.masking import minmax
+from ttame_core.warm_start import warm_start
+
+
+@pytest.mark.parametrize("name", ["demo_resnet", "resnet18", "mobilenet_v2", "efficientnet_lite0"])
+def test_step_0_is_the_class_activation_map(name):
+    weights = None if name in ("resnet18", "mobilenet_v2") else "DEFAULT"
+    backbone = tt.load_backbone(name, weights)
+    size = backbone.preprocessing.image_size
+    images, classes = torch.rand(2, 3, size, size), torch.tensor([3, 7])
+    explainer = tt.TTAME(backbone)
+    warm_start(explainer)
+    _, features = backbone.features(images)
+    weight = [m for m in backbone.model.modules() if isinstance(m, torch.nn.Linear)][-1].weight
+    rows = (weight - weight.mean(0))[classes]
+    cam = torch.einsum("bc,bchw->bhw", rows, features[-1].relu())
+    found = explainer.explain(images, classes)
+    large = torch.nn.functional.interpolate(cam[:, None], found.shape[-2:], mode="bilinear")[:, 0]
+    assert torch.allclose(found, minmax(large), atol=1e-4)
+
+
+def test_every_part_learns_from_there(noise):
+    backbone = tt.load_backbone("demo_resnet")
+    images = [{"image": torch.rand(3, 64, 64)} for _ in range(8)]
+    recipe = tt.Recipe(steps=4, batch_size=4, max_lr=0.05, start="warm")
+    explainer, start = tt.TTAME(backbone), tt.TTAME(backbone)
+    warm_start(start)
+    tt.train(explainer, images, recipe)
+    before = start.attention.state_dict()
+    same = [k for k, v in explainer.attention.state_dict().items() if torch.equal(v, before[k])]
+    assert not [k for k in same if k.endswith("weight")]
+
+
+def test_what_has_no_linear_head_on_its_last_tap_says_so(tiny):
+    with pytest.raises(NotServedError, match="no warm start"):
+        warm_start(tt.TTAME(tt.load_backbone("demo_vgg")))
+    with pytest.raises(NotServedError, match="skip connection"):
+        warm_start(tt.TTAME(tiny, "no_skip"))
+    with pytest.raises(tt.TTAMEError, match="did you mean 'warm'"):
+        tt.Recipe(start="wram")
+
+
+def test_it_stands_beside_the_faithful_recipe(tmp_path):
+    root = Path(__file__).parents[1]
+    settings = {"methods": ["t-tame", "t-tame-warm", "l-cam-img"]}
+    edition = tt.Edition.read("smoke", settings, results=str(tmp_path), root=root)
+    model = edition.backbone("demo_resnet")
+    ready, _ = edition.methods(model)
+    images, c = torch.rand(1, 3, 64, 64), torch.tensor([1])
+    maps = [ready[name](images, c) for name in settings["methods"]]
+    assert not torch.allclose(maps[0], maps[1], atol=1e-3)
+    names = {p.name for p in edition.folder("demo_resnet").glob("*.safetensors")}
+    assert names == {
+        "explainer.safetensors",
+        "explainer-t-tame-warm.safetensors",
+        "explainer-l-cam-img.safetensors",
+    }
