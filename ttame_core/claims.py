@@ -67,6 +67,12 @@ class Comparison:
     minus: Cell | None = None
     exact: bool = False
 
+    @property
+    def families(self) -> list[str]:
+        """Families of all its cells."""
+        right = self.right if isinstance(self.right, tuple) else (self.right,)
+        return [cell.family for cell in (self.left, *right) if isinstance(cell, Cell)]
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -301,7 +307,9 @@ def _judge(claim: Claim, values: Values, names: Mapping[str, str]) -> dict[str, 
     groups = [_against_all(cell, values) for cell in claim.best]
     groups += [_outcome([test], values) for test in claim.tests]
     found = [g for g in groups if g]
-    families = dict.fromkeys([c[0] for c in claim.best] + [t.left.family for t in claim.tests])
+    families = dict.fromkeys(
+        [cell[0] for cell in claim.best] + [f for test in claim.tests for f in test.families]
+    )
     row = {
         "number": claim.number,
         "claim": claim.text,

@@ -135,7 +135,7 @@ class Run:
             For the page.
         """
         styled = table if isinstance(table, Styler) else table.style
-        plain = styled.data  # type: ignore[attr-defined]
+        plain = styled.data.fillna("")  # type: ignore[attr-defined]
         texts = {
             ".csv": plain.to_csv(),
             ".md": plain.to_markdown() + "\n",

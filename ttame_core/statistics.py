@@ -1,6 +1,6 @@
 """From scores, one row an image, to means with their intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -73,6 +73,12 @@ def averages(scores: pd.DataFrame) -> pd.DataFrame:
     keys = [column for column in curves.columns if column not in ("v", "value")]
     means = curves.groupby(keys, sort=False, observed=True, as_index=False)["value"].mean()
     return means.assign(measure="mean " + means["measure"].astype(str), v=0)
+
+
+def in_order(scores: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
+    """Put scores in an order of methods, whatever order they were computed in."""
+    place = {name: i for i, name in enumerate(methods)}
+    return scores.sort_values("method", key=lambda column: column.map(place), kind="stable")
 
 
 def paired_differences(

@@ -84,9 +84,10 @@ def best_marked(means: pd.DataFrame, controls: Sequence[str] = CONTROLS) -> Styl
     Returns
     -------
     Styler
-        Ties are marked alike.
+        Ties are marked alike; what was scored on far fewer images than the others is not marked.
     """
-    compete = means[~means["method"].isin(controls)]
+    most = means.groupby(["backbone", "measure", "v"])["n"].transform("max")
+    compete = means[~means["method"].isin(controls) & (means["n"] > 0.8 * most)]
     sign = np.where(compete["measure"].isin(LOWER_IS_BETTER), -1.0, 1.0)
     ranked = compete.assign(score=sign * compete["mean"])
     groups = ranked.groupby(["backbone", "measure", "v"])["score"]
