@@ -16,6 +16,7 @@ EDITION = Edition.read(
 )
 RESULTS = os.path.relpath(EDITION.home)
 FOLDERS = {EDITION.folder(name).name: name for name in EDITION.backbones}
+SHIPPED = [f"ttame_core/weights/{name}.safetensors" for name in EDITION.demo_backbones]
 STUDIED = [EDITION.folder(name).name for name in EDITION.studied]
 RETRAINED = (
     [f"{RESULTS}/backbones/{name}.safetensors" for name in EDITION.demo_backbones]
@@ -83,7 +84,7 @@ rule train:
     input:
         notebook="notebooks/01_train.ipynb",
         core=METHOD,
-        weights=RETRAINED or [f"ttame_core/weights/{n}.safetensors" for n in EDITION.demo_backbones],
+        weights=RETRAINED or SHIPPED,
     output:
         notebook=f"{RESULTS}/{{folder}}/01_train.ipynb",
         explainer=f"{RESULTS}/{{folder}}/explainer.safetensors",
@@ -159,6 +160,7 @@ rule ablate:
     input:
         notebook="notebooks/04_ablations.ipynb",
         core=METHOD + MEASURES + core("ablations"),
+        weights=RETRAINED or SHIPPED,
     output:
         notebook=f"{RESULTS}/{{folder}}/04_ablations.ipynb",
         scores=f"{RESULTS}/{{folder}}/ablations.parquet",
@@ -176,6 +178,7 @@ rule tune:
     input:
         notebook="notebooks/05_hyperparameters.ipynb",
         core=METHOD + MEASURES + core("ablations", "study_figures"),
+        weights=RETRAINED or SHIPPED,
     output:
         notebook=f"{RESULTS}/{{folder}}/05_hyperparameters.ipynb",
         grid=f"{RESULTS}/{{folder}}/grid.csv",

@@ -31,13 +31,15 @@ def bare(backbone: tt.Backbone, images: Tensor, batch: int) -> None:
             backbone.logits(part)
 
 
-def in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of functions that run in turn, after a warm-up of each."""
+def in_turn(
+    functions: dict[str, Callable[[], object]], repeats: int, warm: bool = True
+) -> dict[str, float]:
+    """Median seconds of functions that run in turn, after a warm-up of each where they are short."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for repeat in range(repeats + 1):
+    for repeat in range(repeats + warm):
         for name, function in functions.items():
             spent = timed(function)
-            if repeat:
+            if repeat >= warm:
                 seconds[name].append(spent)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
@@ -82,6 +84,7 @@ def overheads(backbone: tt.Backbone, masks: int, repeats: int) -> list[dict]:
             "library": library(ScoreCAM),
         },
         max(1, repeats // 3),
+        warm=False,
     )
     rows.append(
         {

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ttame_core.claims import CLAIMS, Cell, Claim, Comparison, evidence, family, verdicts
-from ttame_core.statistics import paired_differences
+from ttame_core.statistics import paired_differences, paired_p
 
 
 def rows(backbone, method, measure, v, values):
@@ -93,11 +93,22 @@ def test_differences_of_differences_and_numbers():
     )
 
 
-def test_counts_need_no_test():
+def test_counts_need_no_test_and_a_claim_with_a_part_missing_is_not_judged():
     claim = next(c for c in CLAIMS if c.number == 11)
-    one = rows("demo_vgg", "t-tame", "forwards", 0, [1.0])
-    assert verdict(claim, one, rows("demo_vgg", "rise", "forwards", 0, [500.0])) == "confirmed"
-    assert verdict(claim, one, rows("demo_vgg", "rise", "forwards", 0, [50.0])) == "not confirmed"
+
+    def of(masks, backbones=("demo_vgg", "demo_resnet", "demo_vit")):
+        counts = {"t-tame": 1.0, "rise": masks}
+        return [rows(b, m, "forwards", 0, [n]) for b in backbones for m, n in counts.items()]
+
+    assert verdict(claim, *of(500.0)) == "confirmed"
+    assert verdict(claim, *of(50.0)) == "not confirmed"
+    assert verdict(claim, *of(500.0, ["demo_vgg"])) == "not applicable here"
+
+
+def test_few_images_that_agree_are_no_proof():
+    assert paired_p(np.array([5.0, 5.0])) == 0.5
+    assert paired_p(np.full(20, 5.0)) < 1e-5
+    assert paired_p(np.zeros(20)) == 1 and paired_p(np.array([3.0])) == 1
 
 
 def test_the_papers_twelve_claims_are_there_once():

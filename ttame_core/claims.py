@@ -6,12 +6,16 @@ from dataclasses import dataclass
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
-from ttame_core.methods import CONTROLS
 from ttame_core.statistics import paired_p
 from ttame_core.tables import LOWER_IS_BETTER
 
 VERDICTS = ("confirmed", "not confirmed", "undecided at this sample size", "not applicable here")
 LEVEL = 0.05
+RIVALS = (
+    *("t-tame", "l-cam-img", "grad-cam", "grad-cam++", "score-cam", "ablation-cam", "rise", "iia"),
+    "transformer-lrp",
+)
+"""The methods of the paper's tables."""
 ABLATION = "ablation: "  # before the name of a row of Tables VI and VII
 FAMILIES = {
     "vgg": ("vgg", "squeezenet"),
@@ -306,7 +310,7 @@ def _per_image(scores: pd.DataFrame) -> Values:
 def _judge(claim: Claim, values: Values, names: Mapping[str, str]) -> dict[str, object]:
     groups = [_against_all(cell, values) for cell in claim.best]
     groups += [_outcome([test], values) for test in claim.tests]
-    found = [g for g in groups if g]
+    found = groups if all(groups) else []  # a claim of which a part is missing is not judged
     families = dict.fromkeys(
         [cell[0] for cell in claim.best] + [f for test in claim.tests for f in test.families]
     )
@@ -343,9 +347,7 @@ def _against_all(
     rivals = [
         other
         for f, other, m, at in values
-        if (f, m, at) == (group, measure, v)
-        and other not in (method, *but, *CONTROLS)
-        and not other.startswith(ABLATION)
+        if (f, m, at) == (group, measure, v) and other in RIVALS and other not in (method, *but)
     ]
     less = measure in LOWER_IS_BETTER
     left = Cell(group, method, measure, v)

@@ -20,7 +20,7 @@ from ttame_core.losses import LossWeights
 from ttame_core.methods import TRAINED, Method
 from ttame_core.methods import method as make_method
 from ttame_core.training import Recipe
-from ttame_core.trainings import Training
+from ttame_core.trainings import Training, code_version
 from ttame_core.warm_start import check_warm_start
 
 
@@ -353,7 +353,7 @@ class Edition:
         if recipe.start == "warm":
             check_warm_start(backbone)
         spec = self.config["data"][self.entry(backbone.name)["data"]]
-        about = {"seed": self.seed + seed, "data": spec, **asdict(recipe)}
+        about = {"seed": self.seed + seed, "data": spec, "code": code_version(), **asdict(recipe)}
         file, record = self.training_files(backbone.name, method)
         if name:
             file = self.folder(backbone.name) / "studies" / f"{name}.safetensors"

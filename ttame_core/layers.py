@@ -44,6 +44,23 @@ def capture(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Any]]
             handle.remove()
 
 
+def batch_that_suits(images: Tensor) -> int:
+    """Choose how many images to pass at once: few on a CPU, whose caches they should fit, many elsewhere.
+
+    Parameters
+    ----------
+    images : Tensor
+        ``(B, 3, H, W)``, for size and device.
+
+    Returns
+    -------
+    int
+        On a CPU as many pixels as four images of 224 x 224 have.
+    """
+    share = 4 if images.device.type == "cpu" else 64
+    return max(1, share * 224**2 // (images.shape[-1] * images.shape[-2]))
+
+
 @contextmanager
 def replaced_output(layer: nn.Module, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Let the layers behind one see something else in place of its output, while the block runs.

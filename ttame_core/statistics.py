@@ -126,5 +126,5 @@ def paired_p(differences: np.ndarray) -> float:
     if len(differences) < 2 or not differences.any():
         return 1.0
     if np.ptp(differences) == 0:
-        return 0.0
+        return 2.0 ** (1 - len(differences))  # as a sign test: all one way
     return float(ttest_1samp(differences, 0.0).pvalue)

@@ -1,7 +1,9 @@
 """Explainers that are trained once and found again by what they were trained with."""
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -12,8 +14,18 @@ from ttame_core.explainer import TTAME
 from ttame_core.files import atomic_path
 from ttame_core.training import Recipe, train
 
+SOURCES = ["attention", "backbones", "layers", "losses", "masking", "training", "warm_start"]
+"""Modules whose change makes an explainer another one."""
 Tell = Callable[[int, int], None]
 """Progress: steps done, steps in all."""
+
+
+@lru_cache
+def code_version() -> str:
+    """Hash the sources that a training's result depends on."""
+    here = Path(__file__).parent
+    text = b"".join((here / f"{name}.py").read_bytes() for name in SOURCES)
+    return hashlib.sha256(text).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

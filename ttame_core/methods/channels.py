@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from ttame_core.backbones import Backbone
-from ttame_core.layers import replaced_output
+from ttame_core.layers import batch_that_suits, replaced_output
 from ttame_core.masking import minmax, upsample
 from ttame_core.methods.cams import target_layer
 
 
-def score_cam(backbone: Backbone, chunk: int = 32) -> Callable[[Tensor, Tensor], Tensor]:
+def score_cam(backbone: Backbone, chunk: int | None = None) -> Callable[[Tensor, Tensor], Tensor]:
     """Make Score-CAM (Wang et al., CVPRW 2020) ready for a backbone.
 
     Each channel of the target layer, upsampled and scaled to [0, 1], masks the image by the backbone's own
@@ -23,8 +23,8 @@ def score_cam(backbone: Backbone, chunk: int = 32) -> Callable[[Tensor, Tensor],
     ----------
     backbone : Backbone
         The classifier to be explained.
-    chunk : int
-        Masked images a forward pass; changes memory and speed, not the maps.
+    chunk : int, optional
+        Masked images a forward pass; changes memory and speed, not the maps. By default what suits the device.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def score_cam(backbone: Backbone, chunk: int = 32) -> Callable[[Tensor, Tensor],
         maps = []
         for image, maps_of_image, c in zip(images, activations, classes, strict=True):
             logits = []
-            for part in maps_of_image.split(chunk):
+            for part in maps_of_image.split(chunk or batch_that_suits(images)):
                 masks = minmax(upsample(part[None], image.shape[-2:])[0])  # (n, H, W)
                 logits.append(backbone(image.expand(len(part), -1, -1, -1), masks)[:, c])
             weights = torch.cat(logits).softmax(0)  # (C,)
@@ -53,7 +53,7 @@ def ablation_cam(backbone: Backbone, chunk: int = 128) -> Callable[[Tensor, Tens
     """Make Ablation-CAM (Desai & Ramaswamy, WACV 2020) ready for a backbone.
 
     A channel weighs what share of the class's logit goes when it is set to zero. Only the layers behind the
-    target layer run for each channel, so on a CNN it costs little more than one forward; the grad-cam
+    target layer run for each channel, so on a CNN it costs a few forwards; the grad-cam
     library runs the whole classifier for each. (On maps that are not rectified, a ViT's, the library sets
     channels to -1e7 instead of the paper's zero; here they are zero.)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ttame_core.backbones import Backbone
 from ttame_core.errors import TTAMEError
+from ttame_core.layers import batch_that_suits
 from ttame_core.masking import minmax
 
 
@@ -18,7 +19,7 @@ def rise(
     cells: int = 7,
     p: float = 0.5,
     seed: int = 0,
-    chunk: int = 32,
+    chunk: int | None = None,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Make RISE ready for a backbone.
 
@@ -34,8 +35,8 @@ def rise(
         Probability that a cell shows, 0 to 1.
     seed : int
         Of the masks, which are the same for every image.
-    chunk : int
-        Masked images a forward pass; changes memory and speed, not the maps.
+    chunk : int, optional
+        Masked images a forward pass; changes memory and speed, not the maps. By default what suits the device.
 
     Returns
     -------
@@ -56,7 +57,8 @@ def rise(
     shifts = torch.rand(masks, 2, generator=generator)
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
-        return minmax(weighted_masks(backbone, images, classes, grids, shifts, p, chunk))
+        at_once = chunk or batch_that_suits(images)
+        return minmax(weighted_masks(backbone, images, classes, grids, shifts, p, at_once))
 
     return explain
 
