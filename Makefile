@@ -30,7 +30,7 @@ $(READY): requirements.lock pyproject.toml
 
 book: $(READY) ## train, evaluate and build the book of an edition
 	@mkdir -p .snakemake; running=$$(cat .snakemake/book.pid 2>/dev/null); \
-	  if [ -n "$$running" ] && kill -0 "$$running" 2>/dev/null; then \
+	  if [ -n "$$running" ] && ps -o args= -p "$$running" 2>/dev/null | grep -q snakemake; then \
 	    echo "make book runs already (process $$running); wait for it or stop it"; exit 1; fi; \
 	  echo $$$$ > .snakemake/book.pid; \
 	  if ls .snakemake/locks/* >/dev/null 2>&1; then \
