@@ -111,3 +111,21 @@ def test_a_gallery_is_the_same_file_each_time(tmp_path, suffix):
         )
         plt.close(figure)
     assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+
+
+def test_outcomes_count_the_better_side_of_each_measure():
+    columns = ["backbone", "measure", "v", "rival", "n", "difference", "low", "high", "p"]
+    found = tables.outcome_counts(
+        pd.DataFrame(
+            [
+                ("a", "ad", 15, "rise", 9, -5.0, -6, -4, 0.01),  # less is better
+                ("a", "ad", 15, "iia", 9, 5.0, 4, 6, 0.01),
+                ("a", "ad", 15, "score-cam", 9, 5.0, -1, 6, 0.5),
+                ("a", "ad", 15, "random", 9, -50.0, -51, -49, 0.0),  # a control
+                ("a", "ic", 15, "rise", 9, 5.0, 4, 6, 0.01),  # more is better
+            ],
+            columns=columns,
+        )
+    )
+    assert found.loc["a", "AD(15) ↓"].to_dict() == {"better": 1, "neither": 1, "worse": 1}
+    assert found.loc["a", "IC(15) ↑"].to_dict() == {"better": 1, "neither": 0, "worse": 0}

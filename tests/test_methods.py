@@ -3,6 +3,7 @@
 import gc
 import itertools
 import math
+import sys
 
 import pytest
 import torch
@@ -238,6 +239,23 @@ def test_rise_of_a_linear_score_is_the_masks_covariance_applied_to_it():
     expected = second_moment @ (image[0] * weight).sum(0).flatten() / 0.5
     found = weighted_masks(backbone, image, torch.zeros(1).long(), all_grids(), shifts, 0.5)
     assert torch.allclose(found.flatten(), expected, atol=1e-5)
+
+
+def test_the_masks_of_rise_show_a_share_p_and_are_shifted(monkeypatch):
+    seen = {}
+
+    def keep(backbone, images, classes, grids, shifts, p, chunk):
+        seen.update(grids=grids, shifts=shifts, p=p)
+        return torch.rand(1, 4, 4)
+
+    module = sys.modules["ttame_core.methods.rise"]  # the function has the same name
+    monkeypatch.setattr(module, "weighted_masks", keep)
+    explain = tt.method("rise", None, masks=2000, cells=5, p=0.3)
+    explain(torch.rand(1, 3, 4, 4), torch.tensor([0]))
+    assert seen["grids"].shape == (2000, 5, 5) and seen["p"] == 0.3
+    assert seen["grids"].mean() == pytest.approx(0.3, abs=0.01)
+    assert seen["shifts"].mean() == pytest.approx(0.5, abs=0.02)
+    assert seen["shifts"].std() == pytest.approx(12**-0.5, abs=0.01)
 
 
 def test_rise_is_its_seed():
