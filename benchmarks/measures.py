@@ -9,7 +9,6 @@ import argparse
 import multiprocessing
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,27 +23,19 @@ from torchcam.metrics import ClassificationMetric
 
 import ttame_core as tt
 from ttame_core import perturbations
+from ttame_core.costs import timed
 from ttame_core.metrics import MASKING, ROAD
 
 PERCENTAGES = range(10, 100, 10)
 SIZE = 224
 
 
-def timed(function: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, the device's queue emptied."""
-    begun = time.perf_counter()
-    function()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begun
-
-
 def compare(
     name: str, reference: Callable, ours: Callable, repeats: int, device: torch.device
 ) -> dict[str, object]:
     """Time two functions in turn, after a warm-up of each."""
-    timed(reference, device), timed(ours, device)
-    pairs = [(timed(reference, device), timed(ours, device)) for _ in range(repeats)]
+    timed(reference), timed(ours)
+    pairs = [(timed(reference), timed(ours)) for _ in range(repeats)]
     theirs, own = (statistics.median(p[i] for p in pairs) for i in (0, 1))
     ratios = [a / b for a, b in pairs]
     return {

@@ -1,25 +1,15 @@
 """The smoke edition end to end: the graph, the notebooks, the book with warnings as errors."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.commands import ROOT, call
+
 BACKBONES = ("demo_resnet", "demo_vit")
 pytestmark = pytest.mark.slow
-
-
-def call(*command, **options):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, **options
-    )
 
 
 def snakemake(results, *options):

@@ -1,23 +1,12 @@
 """One notebook alone, by papermill."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import nbformat
 import pandas as pd
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.commands import call
+
 pytestmark = pytest.mark.slow
-
-
-def call(*command, **options):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, **options
-    )
 
 
 def papermill(tmp_path, *parameters):

@@ -348,7 +348,8 @@ class Edition:
         if method == "l-cam-img" and backbone.tokens:
             raise NotServedError(f"{backbone.name} works on tokens, {method} is for CNNs")
         apart = dict(TRAINED[method])
-        variant = variant or apart.pop("variant", self.variant(backbone.name))
+        of_method = apart.pop("variant", self.variant(backbone.name))
+        variant = variant or of_method
         recipe = recipe or replace(self.recipe(backbone.name), **apart)
         if recipe.start == "warm":
             check_warm_start(backbone)
