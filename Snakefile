@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import sys
 
 from ttame_core.editions import Edition
 from ttame_core.methods import TRAINED
@@ -14,10 +15,13 @@ EDITION = Edition.read(
     SETTINGS,
     results=config.get("results"),
 )
+for name, file in EDITION.missing.items():
+    print(f"{name} is left out: its weights {file} are not there", file=sys.stderr)
 RESULTS = os.path.relpath(EDITION.home)
 FOLDERS = {EDITION.folder(name).name: name for name in EDITION.backbones}
 SHIPPED = [f"ttame_core/weights/{name}.safetensors" for name in EDITION.demo_backbones]
 STUDIED = [EDITION.folder(name).name for name in EDITION.studied]
+OWN = ["10_explain", "11_own_model"] if EDITION.config.get("own") else []
 RETRAINED = (
     [f"{RESULTS}/backbones/{name}.safetensors" for name in EDITION.demo_backbones]
     if config.get("retrain")
@@ -35,9 +39,10 @@ METHOD = core(
     *"taps training trainings warm_start wheels zoo".split(),
 )
 MEASURES = core(
-    *"imputation imputation_compiled metrics perturbations statistics".split(),
+    *"compared imputation imputation_compiled metrics perturbations statistics".split(),
     *(f"methods/{name}" for name in glob_wildcards("ttame_core/methods/{name}.py").name),
 )
+COMPARED = [f"evaluate.{part}" for part in ("methods", "options", "limits")]
 COMMON = f"-p edition {EDITION.name} -p results {shlex.quote(config.get('results', 'results'))}"
 COMMON += "".join(f" -p {k} {shlex.quote(str(v))}" for k, v in SETTINGS.items())
 RUN = (
@@ -51,11 +56,15 @@ wildcard_constraints:
     folder="|".join(map(re.escape, FOLDERS)),
 
 
-def of(folder, *sections):
+def of(folder, *keys):
     """What of the configuration a backbone's numbers depend on, as text."""
     entry = EDITION.entry(FOLDERS[folder])
     data = EDITION.config["data"][entry["data"]]
-    rest = {s: EDITION.config[s] for s in ("seed", *sections)}
+    rest = {}
+    for key in ("seed", *keys):
+        section, _, part = key.partition(".")
+        found = EDITION.config[section]
+        rest[key] = found.get(part) if part else found
     return json.dumps({"entry": entry, "data": data, **rest}, sort_keys=True)
 
 
@@ -114,7 +123,7 @@ rule evaluate:
     threads: 1
     params:
         given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
-        settings=lambda w: of(w.folder, "evaluate"),
+        settings=lambda w: of(w.folder, *COMPARED, "evaluate.percentages", "evaluate.images"),
     shell:
         RUN
 
@@ -133,7 +142,7 @@ rule road:
     threads: 1
     params:
         given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
-        settings=lambda w: of(w.folder, "evaluate"),
+        settings=lambda w: of(w.folder, *COMPARED, "evaluate.road_images"),
     shell:
         RUN
 
@@ -151,7 +160,7 @@ rule qualitative:
     threads: workflow.cores  # alone, as it takes times
     params:
         given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
-        settings=lambda w: of(w.folder, "evaluate"),
+        settings=lambda w: of(w.folder, *COMPARED),
     shell:
         RUN
 
@@ -178,7 +187,7 @@ rule tune:
     input:
         notebook="notebooks/05_hyperparameters.ipynb",
         core=METHOD + MEASURES + core("ablations", "study_figures"),
-        weights=RETRAINED or SHIPPED,
+        explainer=rules.train.output.explainer,
     output:
         notebook=f"{RESULTS}/{{folder}}/05_hyperparameters.ipynb",
         grid=f"{RESULTS}/{{folder}}/grid.csv",
@@ -230,7 +239,7 @@ rule counterfactual:
 rule compare:
     input:
         notebook="notebooks/09_compare.ipynb",
-        core=core("claims", "figures", "statistics", "study_figures", "tables"),
+        core=core("ablations", "claims", "figures", "statistics", "study_figures", "tables"),
         tables=expand(
             [
                 rules.evaluate.output.scores,
@@ -254,6 +263,23 @@ rule compare:
         RUN
 
 
+rule own:
+    input:
+        notebook="notebooks/{name}.ipynb",
+        core=METHOD + MEASURES + core("figures", "ready"),
+    output:
+        notebook=f"{RESULTS}/{{name}}.ipynb",
+    log:
+        f"{RESULTS}/logs/{{name}}.log",
+    wildcard_constraints:
+        name="10_explain|11_own_model",
+    threads: 1
+    params:
+        given=f"-p edition {EDITION.name} -p results {shlex.quote(config.get('results', 'results'))}",
+    shell:
+        RUN
+
+
 rule book:
     input:
         overview=rules.compare.output.notebook,
@@ -269,7 +295,8 @@ rule book:
             ],
             folder=FOLDERS,
         )
-        + expand([rules.ablate.output.notebook, rules.tune.output.notebook], folder=STUDIED),
+        + expand([rules.ablate.output.notebook, rules.tune.output.notebook], folder=STUDIED)
+        + expand(rules.own.output.notebook, name=OWN),
         prose=expand("book/{name}.md", name=sorted(glob_wildcards("book/{name}.md").name)),
         generator="book/pages.py",
         settings="book/_config.yml",

@@ -24,6 +24,7 @@ CHAPTERS = (
     "07_sanity",
     "08_counterfactual",
 )
+OWN = ("10_explain", "11_own_model")
 DOWNLOADS = {
     "01_train": ["training.csv"],
     "02_evaluate": ["means.csv"],
@@ -32,13 +33,42 @@ DOWNLOADS = {
     "05_hyperparameters": ["grid.csv"],
     "06_qualitative": ["costs.csv"],
     "07_sanity": ["sanity.csv"],
+    "11_own_model": ["own-model.csv"],
     "09_compare": [
         f"summary/{name}.{kind}"
-        for name in ("masking", "road", "costs", "outcomes", "ablations", "claims")
+        for name in (
+            "masking",
+            "road",
+            "costs",
+            "outcomes",
+            "ablations",
+            "masking-orders",
+            "claims",
+        )
         for kind in ("csv", "md", "tex")
     ]
-    + ["summary/means.csv", "summary/differences.csv"],
+    + ["summary/means.csv", "summary/differences.csv", "summary/claims-evidence.csv"],
 }
+
+PAPER = {
+    "Tables II, III": ("AD and IC of every method", ["09_compare", "02_evaluate"]),
+    "Tables IV, V": ("ROAD, averages", ["09_compare", "03_road"]),
+    "Figures 8 to 13": ("ROAD, curves", ["09_compare", "03_road"]),
+    "Table VI": ("parts of the attention mechanism", ["09_compare", "04_ablations"]),
+    "Table VII": ("masking of the own and the other family", ["09_compare", "04_ablations"]),
+    "Figure 4": ("noisy linear imputation", ["03_road"]),
+    "Figure 14": ("T-TAME on every backbone", ["09_compare"]),
+    "Figure 15": ("maps of all methods", ["06_qualitative"]),
+    "Figure 16": ("randomised classifier and attention mechanism", ["07_sanity"]),
+    "Figures 17, 18": ("other classes, several objects, mistakes", ["08_counterfactual"]),
+    "Section IV-C": ("learning rate and length of training", ["05_hyperparameters"]),
+    "Sections IV-D, V": (
+        "passes, time and memory of every method",
+        ["09_compare", "06_qualitative"],
+    ),
+    "The claims": ("a verdict on each", ["09_compare"]),
+}
+"""What the paper shows, and the notebooks that show it here."""
 
 
 def main(results: Path, title: str) -> None:
@@ -71,7 +101,13 @@ def main(results: Path, title: str) -> None:
             manifests.append(page(folder, book / folder.name / f"{name}.ipynb"))
             chapters.append({"file": f"{folder.name}/{name}"})
         parts.append({"caption": folder.name, "chapters": chapters})
+    own = [name for name in OWN if (results / f"{name}.ipynb").is_file()]
+    manifests += [page(results, book / f"{name}.ipynb") for name in own]
+    if own:
+        parts.append({"caption": "Your own", "chapters": [{"file": name} for name in own]})
     (book / "provenance.md").write_text(provenance(manifests))
+    (book / "contents.md").write_text(contents([manifest["page"] for manifest in manifests]))
+    parts[0]["chapters"].append({"file": "contents"})
     about = ["method", "methods", "measures", "images", "provenance"]
     parts.append({"caption": "Background", "chapters": [{"file": f} for f in about]})
     toc = {"format": "jb-book", "root": "intro", "parts": parts}
@@ -133,6 +169,23 @@ def reproduce(manifest: dict[str, Any], files: list[str]) -> str:
         f"Commit `{manifest['commit']}`, {manifest['seconds']:.0f} s on {manifest['device']}.\n\n"
         f"| parameter | value |\n|---|---|\n{rows}\n\n"
         f"All other settings are those of `config/{manifest['edition']}.yaml`.\n{data}:::"
+    )
+
+
+def contents(pages: list[str]) -> str:
+    """Write the page that says where each table and figure of the paper is."""
+    rows = []
+    for item, (what, notebooks) in PAPER.items():
+        places = []
+        for name in notebooks:
+            of_backbones = [p for p in pages if p.endswith(f"/{name}")]
+            if name in pages:
+                places.append(f"[overview](/{name})")
+            places += [f"[{p.rpartition('/')[0]}](/{p})" for p in of_backbones]
+        rows.append(f"| {item} | {what} | {', '.join(places)} |")
+    return (
+        "# The paper's tables and figures\n\nWhere each of them is in this book, computed for this edition's "
+        "backbones.\n\n| paper | what | where |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     )
 
 

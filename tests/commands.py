@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def call(*command, **options):
+def call(*command, cwd=ROOT, **options):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, **options
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, **options
     )

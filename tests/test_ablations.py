@@ -3,12 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import ttame_core as tt
-from ttame_core.ablations import ablate, ablations, grid, study_recipe
+from ttame_core.ablations import ablate, ablations, by_taps, grid, study_recipe
 from ttame_core.losses import released_variation_loss, variation_loss
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +50,7 @@ def test_a_vgg_has_table_vi_for_both_sets_of_taps():
     assert len(six) == 12
     assert of_vgg["VI", "one layer, conv taps"].taps == "conv"
     assert of_vgg["VI", "no skip, max-pool taps"].variant == "no_skip"
-    assert len([k for k in listed("demo_resnet") if k[0] == "VI"]) == 6
+    assert len([k for k in listed("demo_vit") if k[0] == "VI"]) == 6
 
 
 def test_masking_is_matched_or_the_other_familys():
@@ -115,7 +116,7 @@ def test_a_training_that_two_tables_share_is_done_once(edition):
         assert explainer.variant == ablation.variant
         assert len(trained) - before in (0, 2)
     once = {label for label in trained}
-    assert "proposed" in once and "seed 1" in once and "variation term" in once
+    assert "proposed, stages taps" in once and "seed 1" in once and "variation term" in once
     assert not once & {"matched", "seed 0", "as in the paper"}  # all the proposed one again
     explainer = ablate(
         edition, "demo_vit", listed("demo_vit")["released", "raw masks in evaluation"]
@@ -124,7 +125,25 @@ def test_a_training_that_two_tables_share_is_done_once(edition):
     assert isinstance(explainer.attention, nn.Module)
 
 
-def test_the_grid_is_rates_by_steps(edition):
+def test_the_grid_is_rates_by_steps_and_the_editions_own(edition):
     recipes = grid(edition, "demo_vit")
-    assert [(r.max_lr, r.steps) for r in recipes] == [(0.03, 2), (0.1, 2)]
+    assert [(r.max_lr, r.steps) for r in recipes] == [(0.03, 2), (0.1, 2), (0.1, 3)]
+    edition.config["tune"]["steps"] = [3]
+    assert grid(edition, "demo_vit")[-1] == edition.recipe("demo_vit")
+    assert len(grid(edition, "demo_vit")) == 2  # not twice
+
+
+def test_a_set_of_taps_goes_from_the_row_to_the_backbone():
+    rows = ["no skip, no batch norm, conv taps", "no skip, no batch norm", "matched"]
+    moved = by_taps(pd.DataFrame({"method": rows, "backbone": "vgg16"}))
+    assert moved["method"].tolist() == [
+        "no skip, no batch norm",
+        "no skip, no batch norm",
+        "matched",
+    ]
+    assert moved["backbone"].tolist() == ["vgg16, conv taps", "vgg16", "vgg16"]
+
+
+def test_the_rest_of_the_grid_is_the_editions(edition):
+    recipes = grid(edition, "demo_vit")
     assert {replace(r, max_lr=0.1, steps=3) for r in recipes} == {edition.recipe("demo_vit")}

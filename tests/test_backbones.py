@@ -252,3 +252,23 @@ def test_published_weights_come_from_the_cache_or_say_what_to_do(tmp_path, monke
 
 def refuse(*args, **kwargs):
     raise OSError("no network")
+
+
+def test_vit_tiny_is_torchvisions_class_and_has_no_published_weights():
+    backbone = tt.load_backbone("vit_ti_16", weights=None)
+    assert backbone.shapes == ((192, 14, 14),) * 3 and backbone.prefix_tokens == 1
+    assert sum(p.numel() for p in backbone.model.parameters()) == 5_717_416
+    with pytest.raises(tt.TTAMEError, match="give a file, or load timm/vit_tiny_patch16_224"):
+        tt.load_backbone("vit_ti_16")
+
+
+def test_weights_of_ones_own_come_with_their_preprocessing():
+    own = {"bgr": True, "mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0), "resize": 72}
+    backbone = tt.load_backbone("squeezenet1_1", None, preprocessing=own)
+    image = torch.rand(1, 3, 4, 4)
+    blue, green, red = backbone.standardise(image)[0]
+    assert torch.allclose(blue, image[0, 2] - 0.1) and torch.allclose(red, image[0, 0] - 0.3)
+    assert torch.allclose(green, image[0, 1] - 0.2)
+    assert backbone.preprocessing.resize == 72 and backbone.preprocessing.image_size == 224
+    with pytest.raises(tt.TTAMEError, match="unexpected keyword argument 'men'; expected fields"):
+        tt.load_backbone("squeezenet1_1", None, preprocessing={"men": 0})

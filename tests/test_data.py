@@ -149,6 +149,16 @@ def test_val_and_test_are_disjoint_draws(folders):
         folder_split({**spec, "test": 13}, "test", folders, *crop)
 
 
+def test_folders_of_imagenet_classes_give_labels(tmp_path):
+    for name in ("n02102040", "n01440764"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "a.png")
+    images = tt.ImageFolder(tmp_path, centre_crop(8, 8))
+    assert [item["label"] for item in images] == [0, 217]  # tench, English springer
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
+    assert not any("label" in item for item in tt.ImageFolder(tmp_path, centre_crop(8, 8)))
+
+
 def test_transforms(folders):
     picture = Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3))
     rng = np.random.default_rng(0)

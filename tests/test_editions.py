@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 import ttame_core as tt
+from ttame_core.compared import compared_methods, evaluation_rounds
 from ttame_core.configuration import validate
 from ttame_core.training import Recipe
 from ttame_core.zoo import Preprocessing
@@ -121,10 +122,10 @@ def test_other_settings_have_a_folder_of_their_own_and_use_the_editions_explaine
 def test_what_cannot_serve_a_backbone_is_left_out_and_says_why(tmp_path):
     edition = read(tmp_path, methods=["l-cam-img", "grad-cam", "transformer-lrp", "random"])
     cnn, vit = (edition.backbone(name) for name in ("demo_resnet", "demo_vit"))
-    ready, left_out = edition.methods(vit)
+    ready, left_out = compared_methods(edition, vit)
     assert list(ready) == ["grad-cam", "transformer-lrp", "random"]
     assert left_out == {"l-cam-img": "demo_vit works on tokens, l-cam-img is for CNNs"}
-    ready, left_out = edition.methods(cnn)
+    ready, left_out = compared_methods(edition, cnn)
     assert list(ready) == ["l-cam-img", "grad-cam", "random"]
     assert "demo_resnet is no ViT" in left_out["transformer-lrp"]
 
@@ -133,14 +134,14 @@ def test_costly_methods_are_scored_on_fewer_images(tmp_path):
     edition = read(tmp_path)
     model = edition.backbone("demo_vit")
     methods = dict.fromkeys(["rise", "grad-cam", "random"])
-    groups = edition.evaluations(model, methods)
+    groups = evaluation_rounds(edition, model, methods)
     assert [(len(images), list(some)) for images, some in groups] == [
         (24, ["grad-cam", "random"]),
         (8, ["rise"]),
     ]
     everything = {item["id"] for item in groups[0][0]}
     assert {item["id"] for item in groups[1][0]} < everything
-    assert len(edition.evaluations(model, methods, "road_images")) == 1  # 6 are fewer than 8
+    assert len(evaluation_rounds(edition, model, methods, "road_images")) == 1  # 6 are fewer than 8
 
 
 def test_an_explainer_of_other_taps_or_masking_is_trained_anew(tmp_path):
@@ -167,3 +168,18 @@ def test_a_variant_has_files_of_its_own(tmp_path):
     edition = read(tmp_path, variant="no_skip")
     names = [f.name for f in edition.training_files("demo_resnet")]
     assert names == ["explainer-no_skip.safetensors", "training-no_skip.csv"]
+
+
+def test_an_optional_backbone_without_its_file_is_left_out(tmp_path):
+    edition = tt.Edition.read("imagenette", results=str(tmp_path))
+    edition.config["backbones"] = {
+        "efficientnet_lite0": {"data": "imagenette"},
+        "vgg16": {"data": "imagenette", "weights": "DEFAULT", "optional": True},
+        "vit_ti_16": {"data": "imagenette", "weights": "no/such.safetensors", "optional": True},
+    }
+    assert edition.backbones == edition.studied == ["efficientnet_lite0", "vgg16"]
+    assert list(edition.missing) == ["vit_ti_16"]
+    del edition.config["backbones"]["vit_ti_16"]["optional"]
+    assert edition.backbones[-1] == "vit_ti_16"
+    with pytest.raises(tt.TTAMEError, match="are no file and no published name"):
+        edition.backbone("vit_ti_16")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -12,19 +13,30 @@ BACKBONES = ("demo_resnet", "demo_vit")
 pytestmark = pytest.mark.slow
 
 
-def snakemake(results, *options):
-    settings = ["--config", "edition=smoke", f"results={results}"]
-    done = call("snakemake", "--cores", "2", "--nolock", *options, *settings)
+PROJECT = ("Snakefile", "config", "notebooks", "book", "profiles", "ttame_core")
+
+
+def snakemake(project, *options):
+    done = call("snakemake", "--cores", "2", *options, "--config", "edition=smoke", cwd=project)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """Results of the whole smoke edition, made once."""
-    results = tmp_path_factory.mktemp("results")
-    snakemake(results)
-    return results / "smoke"
+def project(tmp_path_factory):
+    """A copy of the project in which the whole smoke edition has been run once."""
+    copy = tmp_path_factory.mktemp("project")
+    for name in PROJECT:
+        part = ROOT / name
+        shutil.copytree(part, copy / name) if part.is_dir() else shutil.copy(part, copy / name)
+    snakemake(copy)
+    return copy
+
+
+@pytest.fixture
+def smoke(project):
+    """Its results."""
+    return project / "results" / "smoke"
 
 
 def test_scores_hold_every_image_method_and_measure(smoke):
@@ -69,8 +81,23 @@ def test_nothing_is_left_half_written_or_in_the_repository(smoke):
     assert not list((ROOT / "notebooks").glob("*-out.ipynb"))
 
 
-def test_an_unchanged_edition_runs_nothing_again(smoke):
-    assert "Nothing to be done" in snakemake(smoke.parent)
+def test_an_unchanged_edition_runs_nothing_again(project):
+    assert "Nothing to be done" in snakemake(project)
+
+
+def test_a_changed_setting_runs_only_what_depends_on_it(project):
+    file = project / "config" / "smoke.yaml"
+    before = file.read_text()
+    for old, new, rules in (
+        ("sanity: {images: 3}", "sanity: {images: 2}", {"sanity"}),
+        ("road_images: 6", "road_images: 5", {"road"}),
+    ):
+        assert old in before
+        file.write_text(before.replace(old, new))
+        planned = snakemake(project, "--dry-run", "--quiet", "reason")
+        found = set(re.findall(r"^(\w+) +\d+$", planned, flags=re.MULTILINE)) - {"total"}
+        assert found == {*rules, "compare", "book", "all"}
+    file.write_text(before)
 
 
 def test_the_book_has_a_page_for_every_notebook_and_loads_nothing_from_elsewhere(smoke):
@@ -105,4 +132,4 @@ def test_pages_hide_the_plumbing(smoke):
     assert "injected" not in text.lower()
     assert "import torch" not in text
     assert "papermill notebooks/02_evaluate.ipynb" in re.sub("<[^>]+>", "", text)
-    assert "evaluating demo_vit" not in text  # progress
+    assert "demo_vit, t-tame" not in text  # progress

@@ -8,8 +8,8 @@ import ttame_core as tt
 from ttame_core.data import spread, stack
 from ttame_core.zoo import LITE0
 
+WEIGHTS = Path(__file__).parents[2] / "shared" / "weights"
 IMAGENETTE = Path(__file__).parents[2] / "shared" / "data" / "imagenette"
-CLASSES = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)  # of its sorted folders in ImageNet
 pytestmark = pytest.mark.skipif(not IMAGENETTE.is_dir(), reason=f"no photographs at {IMAGENETTE}")
 
 
@@ -18,9 +18,7 @@ def photographs():
     """Sixty of the imagenette edition's test images, about six a class, and their labels."""
     edition = tt.Edition.read("imagenette", {"data_root": str(IMAGENETTE)})
     images = spread(edition.images(edition.backbone(LITE0), "test"), 60)
-    folders = sorted(p.name for p in (IMAGENETTE / "val").iterdir())
-    labels = [CLASSES[folders.index(images[i]["id"].split("/")[0])] for i in range(60)]
-    return stack(images), labels
+    return stack(images), [item["label"] for item in images]
 
 
 def test_the_photographs_are_recognised(photographs):
@@ -29,6 +27,16 @@ def test_the_photographs_are_recognised(photographs):
     predicted = backbone(images).argmax(1).tolist()
     assert sum(p == label for p, label in zip(predicted, labels, strict=True)) >= 39
     assert backbone.label(0) == "tench"
+
+
+@pytest.mark.parametrize(("name", "least"), [("squeezenet1_1", 33), ("vit_ti_16", 38)])
+def test_weights_from_files_are_read_with_their_preprocessing(name, least, photographs):
+    images, labels = photographs
+    entry = tt.Edition.read("imagenette").entry(name)
+    file = WEIGHTS / Path(entry["weights"]).name
+    backbone = tt.load_backbone(name, file, preprocessing=entry.get("preprocessing"))
+    predicted = backbone(images).argmax(1).tolist()
+    assert sum(p == label for p, label in zip(predicted, labels, strict=True)) >= least
 
 
 def test_an_explainer_of_real_photographs_trains_and_explains(photographs):

@@ -48,6 +48,29 @@ def test_attention_layers_of_a_vit_are_randomised_whole():
         assert not torch.equal(attend.get_parameter(name), other.get_parameter(name)), name
 
 
+@pytest.mark.parametrize("name", ["demo_vit", "demo_vgg", "timm/convnext_atto"])
+def test_the_last_stage_leaves_no_parameter_as_it_was(name):
+    backbone = tt.load_backbone(name, weights=None)
+    for parameter in backbone.model.parameters():
+        torch.nn.init.uniform_(parameter)
+    *_, (_, copy) = sanity.cascade(backbone.model, sanity.stages(backbone.model, backbone.taps))
+    other = dict(copy.named_parameters())
+    same = [n for n, p in backbone.model.named_parameters() if torch.equal(p, other[n])]
+    assert not same
+
+
+def test_following_names_the_last_stage_and_keeps_the_first_images_maps():
+    maps = torch.rand(3, 8, 8)
+    steps = [(name, tt.Explanation(torch.rand(3, 8, 8), None, None)) for name in ("head", "stem")]
+    strip, rows = sanity.follow(maps, steps, "whole")
+    assert list(strip) == ["original", "head", "whole"]
+    assert torch.equal(strip["whole"], steps[1][1].maps[:1])
+    assert rows["stage"].tolist() == ["head"] * 3 + ["whole"] * 3
+    assert rows[rows["stage"] == "whole"]["ssim"].tolist() == pytest.approx(
+        sanity.similarity(maps, steps[1][1].maps)["ssim"].tolist()
+    )
+
+
 def test_the_explainer_stays_as_it_is(explainer):
     images = torch.rand(2, 3, 64, 64)
     original = explainer(images)

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 import ttame_core as tt
+from ttame_core.compared import compared_methods
 from ttame_core.errors import NotServedError
+from ttame_core.layers import capture
 from ttame_core.masking import minmax
-from ttame_core.warm_start import warm_start
+from ttame_core.warm_start import warm_backbone, warm_start
 
 
 @pytest.mark.parametrize("name", ["demo_resnet", "resnet18", "mobilenet_v2", "efficientnet_lite0"])
@@ -26,6 +28,29 @@ def test_step_0_is_the_class_activation_map(name):
     found = explainer.explain(images, classes)
     large = torch.nn.functional.interpolate(cam[:, None], found.shape[-2:], mode="bilinear")[:, 0]
     assert torch.allclose(found, minmax(large), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("demo_vit", {}), ("timm/deit_tiny_patch16_224", {"weights": None, "img_size": 64})],
+)
+def test_for_a_class_token_step_0_is_the_heads_weights_on_the_normed_patches(name, options):
+    size = options.get("img_size", 64)
+    backbone = tt.load_backbone(name, preprocessing={"image_size": size, "resize": size}, **options)
+    warm = warm_backbone(backbone)
+    assert warm.taps[:2] == backbone.taps[:2] and warm.masking == backbone.masking
+    explainer = tt.TTAME(warm)
+    warm_start(explainer)
+    images, classes = torch.rand(2, 3, size, size), torch.tensor([3, 7])
+    norm = warm.model.get_submodule(warm.taps[-1])
+    with capture(warm.model, [warm.taps[-1]]) as seen:
+        warm(images)
+    tokens = seen[warm.taps[-1]][:, warm.prefix_tokens :]  # (B, N, D)
+    assert (tokens < 0).any() and isinstance(norm, torch.nn.LayerNorm)
+    weight = [m for m in warm.model.modules() if isinstance(m, torch.nn.Linear)][-1].weight
+    rows = (weight - weight.mean(0))[classes]
+    expected = torch.einsum("bd,bnd->bn", rows, tokens).unflatten(1, warm.shapes[-1][1:])
+    assert torch.allclose(explainer.explain(images, classes), minmax(expected), atol=1e-4)
 
 
 def test_every_part_learns_from_there(noise):
@@ -54,7 +79,7 @@ def test_it_stands_beside_the_faithful_recipe(tmp_path):
     settings = {"methods": ["t-tame", "t-tame-warm", "l-cam-img"]}
     edition = tt.Edition.read("smoke", settings, results=str(tmp_path), root=root)
     model = edition.backbone("demo_resnet")
-    ready, _ = edition.methods(model)
+    ready, _ = compared_methods(edition, model)
     images, c = torch.rand(1, 3, 64, 64), torch.tensor([1])
     maps = [ready[name](images, c) for name in settings["methods"]]
     assert not torch.allclose(maps[0], maps[1], atol=1e-3)

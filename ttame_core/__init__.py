@@ -20,7 +20,9 @@ from ttame_core.losses import LossWeights, ttame_loss
 from ttame_core.masking import keep_top, mask_images, minmax, select_top
 from ttame_core.methods import METHODS, method
 from ttame_core.metrics import MEASURES, evaluate, score_batch
-from ttame_core.runs import Progress, Run, start_run
+from ttame_core.progress import Progress
+from ttame_core.ready import load_explainer
+from ttame_core.runs import Run, start_run
 from ttame_core.taps import list_taps
 from ttame_core.training import Recipe, train
 from ttame_core.wheels import DigitsInPhotographs, WheelPhotographs
@@ -51,6 +53,7 @@ __all__ = [
     "keep_top",
     "list_taps",
     "load_backbone",
+    "load_explainer",
     "mask_images",
     "mean_fill",
     "method",

@@ -1,14 +1,17 @@
 """The paper's ablations (Tables VI, VII), other seeds, the released code's departures, and the grid search."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import pandas as pd
 
 from ttame_core.attention import VARIANTS
 from ttame_core.backbones import Backbone
 from ttame_core.editions import Edition
 from ttame_core.explainer import TTAME
 from ttame_core.masking import ORDERS
+from ttame_core.progress import Tell
 from ttame_core.taps import TAPS
 from ttame_core.training import Recipe
 
@@ -109,6 +112,12 @@ def ablations(backbone: Backbone, recipe: Recipe, seeds: Iterable[int] = ()) -> 
     return listed
 
 
+def by_taps(scores: pd.DataFrame) -> pd.DataFrame:
+    """Move the set of taps from a row's name to its backbone's, for tables that rank within each."""
+    parts = scores["method"].str.extract(r"^(.*?)(, [^,]* taps)?$")
+    return scores.assign(method=parts[0], backbone=scores["backbone"] + parts[1].fillna(""))
+
+
 def study_recipe(edition: Edition, name: str) -> Recipe:
     """Return a backbone's recipe with no more steps than the edition gives its ablations."""
     recipe = edition.recipe(name)
@@ -116,20 +125,21 @@ def study_recipe(edition: Edition, name: str) -> Recipe:
 
 
 def grid(edition: Edition, name: str) -> list[Recipe]:
-    """List the recipes of the grid search: learning rates by steps, the rest as the edition has it."""
+    """List the recipes of the grid search: learning rates by steps, and the edition's own, with the rest as the edition has it."""
     settings, recipe = edition.config["tune"], edition.recipe(name)
-    return [
+    recipes = [
         replace(recipe, max_lr=rate, steps=steps)
         for steps in settings["steps"]
         for rate in settings["max_lr"]
     ]
+    return recipes if recipe in recipes else [*recipes, recipe]
 
 
 def ablate(
     edition: Edition,
     name: str,
     ablation: Ablation,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Tell | None = None,
 ) -> TTAME:
     """Train or load an ablation of a backbone, ready for evaluation.
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,37 @@ class Backbone(nn.Module):
         """Name a class in words: ImageNet's names where there are 1000, else its number."""
         return IMAGENET_CLASSES[index] if self.num_classes == 1000 else f"class {index}"
 
+    def class_index(self, words: str) -> int:
+        """Find a class by its number, its name, or a part of its name that no other has.
+
+        Parameters
+        ----------
+        words : str
+            For instance ``"285"``, ``"Egyptian cat"`` or ``"egyptian"``.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        TTAMEError
+            If no class, or several, go by these words.
+        """
+        if words.isdecimal() and int(words) < self.num_classes:
+            return int(words)
+        names = [self.label(i) for i in range(self.num_classes)]
+        found = [i for i, name in enumerate(names) if name.lower() == words.lower()]
+        found = found or [i for i, name in enumerate(names) if words.lower() in name.lower()]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            few = ", ".join(f"{names[i]} ({i})" for i in found[:8])
+            raise TTAMEError(
+                f"{len(found)} classes of {self.name} go by {words!r}: {few}; say which"
+            )
+        raise TTAMEError(f"{self.name} has no class {words!r}; {nearest(words, names)}")
+
     @property
     def crop(self) -> Transform:
         """The weights' own resizing and cropping, for `ImageFolder`."""
@@ -220,6 +252,7 @@ def load_backbone(
     taps: str | Sequence[str] | None = None,
     *,
     masking: str | None = None,
+    preprocessing: dict[str, Any] | None = None,
     **options: Any,
 ) -> Backbone:
     """Load a classifier by name, frozen and tapped.
@@ -227,7 +260,7 @@ def load_backbone(
     Parameters
     ----------
     name : str
-        A torchvision classifier, a demo backbone, ``efficientnet_lite0``, or a timm model
+        A torchvision classifier, a demo backbone, ``efficientnet_lite0``, ``vit_ti_16``, or a timm model
         (``timm/NAME`` where torchvision has one of that name too).
     weights : str or Path or None
         ``"DEFAULT"`` or another published name; a ``.safetensors`` or state-dict file; None: random.
@@ -236,6 +269,8 @@ def load_backbone(
         the last three stages of a pyramid or the last three blocks of a transformer.
     masking : {"image", "standardised"}, optional
         Masking order; the family's own by default.
+    preprocessing : dict, optional
+        Fields of `Preprocessing` in place of those published with the weights, for weights of your own.
     **options
         Passed on to the model's constructor, for instance ``num_classes=10``.
 
@@ -248,7 +283,13 @@ def load_backbone(
     TTAMEError
         For an unknown name, tap or masking, weights that do not fit or cannot be had.
     """
-    model, preprocessing = build(name, weights, **options)
+    model, published = build(name, weights, **options)
+    try:
+        expected = replace(published, **(preprocessing or {}))
+    except TypeError as error:
+        raise TTAMEError(
+            f"preprocessing {preprocessing} of {name}: {error}; expected fields of {published}"
+        ) from error
     presets = TAPS.get(name, {})
     if isinstance(taps, str):
         if taps not in presets:
@@ -257,8 +298,8 @@ def load_backbone(
             )
         taps = presets[taps]
     elif taps is None:
-        taps = next(iter(presets.values())) if presets else default_taps(model, preprocessing)
-    return Backbone(model, taps, name=name, preprocessing=preprocessing, masking=masking)
+        taps = next(iter(presets.values())) if presets else default_taps(model, expected)
+    return Backbone(model, taps, name=name, preprocessing=expected, masking=masking)
 
 
 @torch.no_grad()

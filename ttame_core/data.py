@@ -6,12 +6,14 @@ An item is a dict: ``image`` ``(3, H, W)`` float in [0, 1], ``id``, and where th
 
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from timm.data import ImageNetInfo
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
@@ -74,10 +76,13 @@ def to_tensor(picture: Image.Image) -> Tensor:
 class ImageFolder(Dataset):
     """Images of a folder and the folders in it, in sorted order or a seeded choice of them.
 
+    Class folders are not needed, and labels are not used for training. Where all folders have the names of
+    ImageNet classes (``n02102040``) items say the ``label`` too.
+
     Parameters
     ----------
     root : str or Path
-        Folder; class folders are not needed, labels are not used.
+        Folder.
     transform : callable
         Picture and random generator to ``(3, H, W)`` in [0, 1].
     part : slice, optional
@@ -128,6 +133,8 @@ class ImageFolder(Dataset):
         self.transform, self.seed, self.epoch = transform, seed, 0
         self.skipped: list[str] = []
         self.files = [f for f in files if self._readable(f, on_error)]
+        known = imagenet_folders()
+        self.labels = known if {f.parent.name for f in self.files} <= known.keys() else {}
         if not self.files:
             raise TTAMEError(
                 f"none of the {len(files)} images in {self.root} can be read; check the folder"
@@ -168,7 +175,16 @@ class ImageFolder(Dataset):
         file = self.files[index]
         rng = np.random.default_rng([self.seed, self.epoch, index])
         image_id = file.relative_to(self.root).as_posix()
-        return {"image": self.transform(read_image(file), rng), "id": image_id}
+        item = {"image": self.transform(read_image(file), rng), "id": image_id}
+        if self.labels:
+            item["label"] = self.labels[file.parent.name]
+        return item
+
+
+@lru_cache
+def imagenet_folders() -> dict[str, int]:
+    """Return the indices of ImageNet's 1000 classes by the names of their folders."""
+    return {name: i for i, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
 
 
 def folder_split(

@@ -15,6 +15,7 @@ from torchvision.models.vgg import make_layers
 from torchvision.models.vision_transformer import ConvStemConfig
 
 from ttame_core.errors import TTAMEError, nearest
+from ttame_core.progress import Tell
 from ttame_core.wheels import DigitsInPhotographs
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -152,7 +153,7 @@ def train_demo_backbone(
     count: int | None = None,
     epochs: int | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Tell | None = None,
 ) -> nn.Module:
     """Train a demo classifier from scratch on digits in photographs, by its recipe.
 

@@ -1,7 +1,7 @@
 """Editions: one configuration file each, turned into backbones, images, recipes and explainers."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,11 @@ from ttame_core.configuration import in_short, overrule, project_root, validate
 from ttame_core.errors import NotServedError, TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.losses import LossWeights
-from ttame_core.methods import TRAINED, Method
-from ttame_core.methods import method as make_method
+from ttame_core.methods import TRAINED
+from ttame_core.progress import Tell
 from ttame_core.training import Recipe
 from ttame_core.trainings import Training, code_version
-from ttame_core.warm_start import check_warm_start
+from ttame_core.warm_start import warm_backbone
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,18 @@ class Edition:
 
     @property
     def backbones(self) -> list[str]:
-        """Names of the edition's backbones."""
-        return list(self.config["backbones"])
+        """Names of the edition's backbones, the missing ones left out."""
+        return [name for name in self.config["backbones"] if name not in self.missing]
+
+    @property
+    def missing(self) -> dict[str, Path]:
+        """Optional backbones whose file of weights is not there, with the file's path."""
+        files = {
+            name: self.root / entry["weights"]
+            for name, entry in self.config["backbones"].items()
+            if entry.get("optional") and Path(entry.get("weights") or "").suffix
+        }
+        return {name: file for name, file in files.items() if not file.is_file()}
 
     @property
     def demo_backbones(self) -> list[str]:
@@ -116,7 +126,8 @@ class Edition:
     @property
     def studied(self) -> list[str]:
         """Names of those of its backbones that ablations and the grid search are run for."""
-        return self.config["ablate"].get("backbones", self.backbones)
+        chosen = self.config["ablate"].get("backbones", self.backbones)
+        return [name for name in chosen if name not in self.missing]
 
     def folder(self, backbone: str) -> Path:
         """Folder of a backbone's outputs."""
@@ -158,7 +169,8 @@ class Edition:
         elif weights and Path(weights).suffix:
             weights = self.root / weights
         taps, masking = taps or entry.get("taps"), masking or entry.get("masking")
-        backbone = load_backbone(name, weights, taps, masking=masking)
+        given = entry.get("preprocessing")
+        backbone = load_backbone(name, weights, taps, masking=masking, preprocessing=given)
         return backbone.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
 
     def images(self, backbone: Backbone, split: str) -> Any:
@@ -184,76 +196,6 @@ class Edition:
         if spec["kind"] == "photographs":
             return wheels.WheelPhotographs(split, size, 0, *crop)
         return data.folder_split(spec, split, self.root, *crop)
-
-    def methods(self, backbone: Backbone) -> tuple[dict[str, Method], dict[str, str]]:
-        """Make the methods compared on a backbone ready to be called, T-TAME among them.
-
-        Parameters
-        ----------
-        backbone : Backbone
-            As `backbone` loaded it.
-
-        Returns
-        -------
-        tuple of dict
-            Methods by name, and why those that cannot serve this backbone are left out.
-        """
-        ready: dict[str, Method] = {}
-        left_out: dict[str, str] = {}
-        options = self.config["evaluate"].get("options", {})
-        for name in self.config["evaluate"]["methods"]:
-            try:
-                if name in TRAINED:
-                    ready[name] = self.explainer(backbone, method=name).explain
-                else:
-                    ready[name] = make_method(name, backbone, **options.get(name, {}))
-            except NotServedError as reason:
-                left_out[name] = str(reason)
-        return ready, left_out
-
-    def rivals_to_train(self, backbone: Backbone) -> list[str]:
-        """Name the compared methods that are trained beside T-TAME and can serve a backbone."""
-        rivals = []
-        for name in self.config["evaluate"]["methods"]:
-            if name in TRAINED and name != "t-tame":
-                try:
-                    self.training(backbone, method=name)
-                    rivals.append(name)
-                except NotServedError:
-                    continue
-        return rivals
-
-    def evaluations(
-        self, backbone: Backbone, methods: dict[str, Method], limit: str = "images"
-    ) -> list[tuple[Any, dict[str, Method]]]:
-        """Say which methods are scored on which test images: costly ones on fewer, spread over all.
-
-        Parameters
-        ----------
-        backbone : Backbone
-            As `backbone` loaded it.
-        methods : dict
-            From `methods`.
-        limit : {"images", "road_images"}
-            Entry of the configuration's ``evaluate`` that says how many at most.
-
-        Returns
-        -------
-        list of (Dataset, dict)
-            Test images, and the methods scored on them; the most images first.
-        """
-        images = self.images(backbone, "test")
-        most = self.config["evaluate"].get(limit, len(images))
-        limits = {name: self.limit(backbone.name, name, most) for name in methods}
-        return [
-            (data.spread(images, count), {n: f for n, f in methods.items() if limits[n] == count})
-            for count in sorted(set(limits.values()), reverse=True)
-        ]
-
-    def limit(self, backbone: str, method: str, most: int) -> int:
-        """Return how many of so many images a method explains on a backbone."""
-        of_all = self.config["evaluate"].get("limits", {})
-        return min(most, {**of_all, **self.entry(backbone).get("limits", {})}.get(method, most))
 
     def recipe(self, backbone: str) -> Recipe:
         """Return how a backbone's attention mechanism is trained."""
@@ -352,7 +294,7 @@ class Edition:
         variant = variant or of_method
         recipe = recipe or replace(self.recipe(backbone.name), **apart)
         if recipe.start == "warm":
-            check_warm_start(backbone)
+            backbone = warm_backbone(backbone)
         spec = self.config["data"][self.entry(backbone.name)["data"]]
         about = {"seed": self.seed + seed, "data": spec, "code": code_version(), **asdict(recipe)}
         file, record = self.training_files(backbone.name, method)
@@ -374,7 +316,7 @@ class Edition:
     def explainer(
         self,
         backbone: Backbone,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Tell | None = None,
         method: str = "t-tame",
     ) -> TTAME:
         """Load a backbone's explainer; train it first where there is none of this recipe and classifier.

@@ -68,13 +68,13 @@ class TTAME(nn.Module):
         self.attention.to(backbone.mean.device)
 
     @torch.no_grad()
-    def forward(self, images: Tensor, classes: Tensor | None = None) -> Explanation:
+    def forward(self, images: Tensor | str | Path, classes: Tensor | None = None) -> Explanation:
         """Explain images: classify, tap, attend, scale each map to [0, 1].
 
         Parameters
         ----------
-        images : Tensor
-            ``(B, 3, H, W)`` in [0, 1].
+        images : Tensor or str or Path
+            ``(B, 3, H, W)`` in [0, 1], or the file of a photograph.
         classes : Tensor, optional
             ``(B,)`` or ``(B, k)`` int64; by default the model truth of each image.
 
@@ -88,6 +88,8 @@ class TTAME(nn.Module):
         TTAMEError
             If the classes do not go with the images or the classifier.
         """
+        if isinstance(images, (str, Path)):
+            images = self.backbone.read(images)
         check_images(images)
         was_training = self.attention.training
         self.attention.eval()
@@ -133,17 +135,21 @@ class TTAME(nn.Module):
             "variant": json.dumps(self.variant),
         }
 
-    def save(self, path: str | Path, **metadata: str) -> None:
+    def save(self, path: str | Path, half: bool = False, **metadata: str) -> None:
         """Write the attention mechanism and what it belongs to, as safetensors.
 
         Parameters
         ----------
         path : str or Path
             File to write; half-written files are never seen under this name.
+        half : bool
+            In half precision, for a file of half the size; it is read back in single precision.
         **metadata : str
             Further entries of the file's header.
         """
         state = {k: v.detach().cpu().contiguous() for k, v in self.attention.state_dict().items()}
+        if half:
+            state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
         with atomic_path(path) as temporary:
             save_file(state, temporary, metadata={**metadata, **self.identity()})
 

@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from ttame_core.backbones import Backbone
@@ -58,16 +59,34 @@ def show_image(axes: Axes, image: Tensor, heat: Tensor | None = None, title: str
     title : str
         Above the image.
     """
-    pixels = image.detach().cpu()
     if heat is None:
-        axes.imshow(pixels.permute(1, 2, 0).numpy())
+        axes.imshow(image.detach().cpu().permute(1, 2, 0).numpy())
     else:
-        height, width = pixels.shape[-2:]
-        large = upsample(heat.detach().cpu()[None].float(), (height, width))[0]
-        axes.imshow(pixels.mean(0).numpy(), cmap="gray", vmin=0, vmax=1)
-        axes.imshow(large.numpy(), cmap=COLOURS, vmin=0, vmax=1, alpha=OPACITY)
+        axes.imshow(overlay(image, heat))
     axes.set_title(title, fontsize=9)
     axes.set_axis_off()
+
+
+def overlay(image: Tensor, heat: Tensor) -> Image.Image:
+    """Lay a map's colours over its image in grey.
+
+    Parameters
+    ----------
+    image : Tensor
+        ``(3, H, W)`` in [0, 1].
+    heat : Tensor
+        ``(h, w)`` in [0, 1].
+
+    Returns
+    -------
+    Image
+        ``H`` x ``W``, RGB.
+    """
+    large = upsample(heat.detach().cpu()[None].float(), tuple(image.shape[-2:]))[0]
+    colours = plt.get_cmap(COLOURS)(large.numpy())[..., :3]
+    grey = image.detach().cpu().mean(0).numpy()[..., None]
+    mixed = OPACITY * colours + (1 - OPACITY) * grey
+    return Image.fromarray((255 * mixed).round().astype(np.uint8))
 
 
 def gallery(

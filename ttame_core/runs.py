@@ -1,4 +1,4 @@
-"""Runs of notebooks: strict parameters, folders, manifests, progress."""
+"""Runs of notebooks: strict parameters, folders, manifests."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import platform
 import shlex
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,8 +14,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from IPython import get_ipython
-from IPython.display import display
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
@@ -40,6 +37,12 @@ PARAMETERS: dict[str, tuple[tuple[type, ...], str]] = {
     "methods": ((list,), "methods compared"),
     "images": ((int,), "number of test images"),
     "shown": ((int,), "number of test images in the figures"),
+    "photo": ((str,), "file of a photograph"),
+    "explainer": ((str,), "a ready-made explainer, or a file"),
+    "classes": ((list,), "classes to explain, in words"),
+    "classifier": ((str,), "any of torchvision's and timm's by name"),
+    "weights": ((str,), "published weights, or a file"),
+    "photos": ((str,), "folder of photographs"),
 }
 """Every parameter of every notebook: types and meaning. None always means: the edition's."""
 
@@ -55,6 +58,8 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "07_sanity": (*COMMON, "backbone", "data_root"),
     "08_counterfactual": (*COMMON, "backbone", "data_root", "shown"),
     "09_compare": (*COMMON, "data_root"),
+    "10_explain": ("edition", "results", "photo", "explainer", "classes"),
+    "11_own_model": (*COMMON, "classifier", "weights", "photos"),
 }
 PACKAGES = (
     "ttame_core",
@@ -66,7 +71,8 @@ PACKAGES = (
     "numpy",
     "pandas",
 )
-NO_SETTINGS = ("edition", "backbone", "results", "shown")  # change no number
+OWN = ("photo", "explainer", "classes", "classifier", "weights", "photos")
+NO_SETTINGS = ("edition", "backbone", "results", "shown", *OWN)  # change no number of an edition
 SHELL_NAMES = {"In", "Out"}  # what IPython itself leaves in a notebook's namespace
 
 
@@ -246,50 +252,6 @@ def start_run(notebook: str, namespace: dict[str, Any]) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     namespace["_ttame_started"] = True
     return Run(notebook, parameters, edition, folder)
-
-
-class Progress:
-    """Progress with an estimate of the time left: a line that updates in a notebook, and in the log.
-
-    Call it with (done, total). In a notebook one line is kept up to date, marked so that the book can leave
-    it out; the terminal or log gets a line now and then.
-
-    Parameters
-    ----------
-    label : str
-        What is being done.
-    every : float
-        Seconds between lines.
-    """
-
-    def __init__(self, label: str, every: float = 10.0):
-        self.label, self.every = label, every
-        self.begun = self.last = time.monotonic()
-        self.handle: Any = None
-
-    def __call__(self, done: int, total: int) -> None:
-        """Tell how far things are."""
-        now = time.monotonic()
-        if done < total and now - self.last < self.every:
-            return
-        self.last = now
-        spent = now - self.begun
-        text = f"{self.label}: {done}/{total}, {spent:.0f} s"
-        if done < total:
-            text += f", about {spent / done * (total - done):.0f} s left"
-        if get_ipython() is None:
-            print(text, file=sys.stderr, flush=True)
-            return
-        bundle, mark = {"text/plain": text}, {"progress": True}
-        if self.handle is None:
-            self.handle = display(bundle, raw=True, metadata=mark, display_id=True)
-        else:
-            self.handle.update(bundle, raw=True, metadata=mark)
-        terminal = getattr(
-            sys.stderr, "_original_stdstream_copy", None
-        )  # ipykernel's way past the page
-        if terminal is not None:
-            os.write(terminal, f"{text}\n".encode())
 
 
 def peak_memory() -> float | None:

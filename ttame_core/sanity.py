@@ -1,6 +1,6 @@
 """Sanity checks (Adebayo et al., NeurIPS 2018; Fig. 16): maps must change when what they explain is randomised."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -26,10 +26,16 @@ def stages(model: nn.Module, taps: tuple[str, ...]) -> list[str]:
     Returns
     -------
     list of str
-        Names of modules that hold parameters, last first.
+        Names of modules that hold parameters, and of parameters that belong to no layer, last first.
     """
     depth = max(tap.count(".") for tap in taps) + 1
-    names = [name for name, module in model.named_modules() if _reset(module)]
+    names = []
+    for name, module in model.named_modules():
+        if _reset(module):
+            names.append(name)
+        else:  # a class token, position embeddings
+            own = [n for n, _ in module.named_parameters(recurse=False)]
+            names += [f"{name}.{n}".lstrip(".") for n in own]
     return list(dict.fromkeys(".".join(name.split(".")[:depth]) for name in reversed(names)))
 
 
@@ -54,14 +60,33 @@ def cascade(module: nn.Module, order: list[str], seed: int = 0) -> Iterator[tupl
     for i, name in enumerate(order):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + i)
-            for part in copy.get_submodule(name).modules():
-                reset = _reset(part)
-                if reset:
-                    device = next(part.parameters()).device
-                    part.cpu()  # the same draw on every device
-                    reset()
-                    part.to(device)
+            parent, _, last = name.rpartition(".")
+            part = getattr(copy.get_submodule(parent), last)
+            if isinstance(part, nn.Parameter):
+                _draw(part)
+            else:
+                _redraw(part)
         yield name, copy.requires_grad_(False).eval()
+
+
+def _redraw(part: nn.Module) -> None:
+    """Give a part of a model new parameters, the same on every device."""
+    for module in part.modules():
+        reset = _reset(module)
+        if reset:
+            device = next(module.parameters()).device
+            module.cpu()
+            reset()
+            module.to(device)
+        else:
+            for parameter in module.parameters(recurse=False):
+                _draw(parameter)
+
+
+def _draw(parameter: nn.Parameter) -> None:
+    """Draw a parameter that belongs to no layer anew, as transformers draw their embeddings."""
+    new = nn.init.trunc_normal_(torch.empty(parameter.shape), std=0.02)
+    parameter.data.copy_(new)
 
 
 def _reset(module: nn.Module) -> Callable[[], None] | None:
@@ -122,6 +147,35 @@ def randomised_attention(
     for name, attention in cascade(explainer.attention, order, seed):
         copy.attention = attention
         yield name, copy(images, classes)
+
+
+def follow(
+    original: Tensor, randomised: Iterable[tuple[str, Explanation]], whole: str
+) -> tuple[dict[str, Tensor], pd.DataFrame]:
+    """Follow maps while more and more is randomised.
+
+    Parameters
+    ----------
+    original : Tensor
+        ``(B, h, w)``, maps before.
+    randomised : iterable of (str, Explanation)
+        From `randomised_backbone` or `randomised_attention`.
+    whole : str
+        What to call the last stage, at which everything is random.
+
+    Returns
+    -------
+    tuple of dict and DataFrame
+        The first image's maps ``(1, h, w)`` by stage, from the original on; and `similarity` to the original, a row
+        an image and stage.
+    """
+    strip, parts = {"original": original[:1]}, []
+    for stage, explanation in randomised:
+        strip[stage] = explanation.maps[:1]
+        parts.append(similarity(original, explanation.maps).assign(stage=stage))
+    strip[whole] = strip.pop(stage)
+    parts[-1]["stage"] = whole
+    return strip, pd.concat(parts)
 
 
 def similarity(maps: Tensor, others: Tensor) -> pd.DataFrame:

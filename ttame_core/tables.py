@@ -58,7 +58,10 @@ def wide_table(
         where it is not the same for all.
     """
     half = (means["high"] - means["low"]) / 2
-    text = [f"{m:.{digits}f} ±{h:.{digits}f}" for m, h in zip(means["mean"], half, strict=True)]
+    text = [
+        f"{m:.{digits}f}" if np.isnan(h) else f"{m:.{digits}f} ±{h:.{digits}f}"
+        for m, h in zip(means["mean"], half, strict=True)
+    ]
     labels = [measure_label(m, v) for m, v in zip(means["measure"], means["v"], strict=True)]
     long = means.assign(text=text, label=labels)
     table = long.pivot_table(

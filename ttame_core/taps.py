@@ -19,6 +19,11 @@ TAPS: dict[str, dict[str, tuple[str, ...]]] = {
         "max-pool": ("features.16", "features.23", "features.30"),
         "conv": ("features.15", "features.22", "features.29"),
     },
+    "squeezenet1_1": {"stages": ("features.4", "features.7", "features.12")},
+    "demo_resnet": {
+        "stages": ("layer2", "layer3", "layer4"),
+        "fine": ("relu", "layer1", "layer4"),  # relu: of the stem
+    },
     "resnet50": {"stages": ("layer2", "layer3", "layer4")},
     LITE0: {"stages": ("blocks.2", "blocks.4", "bn2")},  # bn2: the last convolution, activated
 }

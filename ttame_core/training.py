@@ -1,7 +1,7 @@
 """Training the attention mechanism: SGD, OneCycleLR, checkpoints that resume exactly."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from ttame_core.errors import TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.files import atomic_path
 from ttame_core.losses import LossWeights, in_batch_other_classes, sample_other_classes, ttame_loss
+from ttame_core.progress import Tell
 from ttame_core.warm_start import STARTS, warm_start
 
 OTHER_CLASSES = ("uniform", "in-batch")
@@ -64,7 +65,7 @@ def train(
     checkpoint_every: int = 100,
     fabric: Fabric | None = None,
     workers: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Tell | None = None,
 ) -> list[dict[str, float]]:
     """Train an explainer's attention mechanism in place; its backbone is not touched.
 

@@ -12,12 +12,11 @@ from torch.utils.data import Dataset
 from ttame_core.backbones import Backbone
 from ttame_core.explainer import TTAME
 from ttame_core.files import atomic_path
+from ttame_core.progress import Tell
 from ttame_core.training import Recipe, train
 
 SOURCES = ["attention", "backbones", "layers", "losses", "masking", "training", "warm_start"]
 """Modules whose change makes an explainer another one."""
-Tell = Callable[[int, int], None]
-"""Progress: steps done, steps in all."""
 
 
 @lru_cache

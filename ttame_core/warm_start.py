@@ -8,6 +8,8 @@ from ttame_core.errors import NotServedError
 from ttame_core.explainer import TTAME
 
 STARTS = ("random", "warm")
+FINAL_NORMS = ("encoder.ln", "norm")  # torchvision's and timm's
+LIFT = 6.0  # standard deviations of a layer norm's output
 
 
 @torch.no_grad()
@@ -17,6 +19,10 @@ def warm_start(explainer: TTAME) -> None:
     The batch norms' scales are 0, so that every branch starts as ``ReLU(L_i)``. The fusion's rows on the last tap are the
     head's weights, their mean over classes removed; all others, and the bias, are 0. Where the head is
     linear on the pooled last tap, as in a ResNet, this is the class activation map (Zhou et al., CVPR 2016).
+
+    Where the last tap is the layer norm that a class token's head reads (see `warm_backbone`), the same weights on the
+    patches' tokens. A layer norm's values are of both signs: the batch norm's shift lifts them above the ReLU,
+    and the fusion's bias takes it off again.
 
     Parameters
     ----------
@@ -39,7 +45,47 @@ def warm_start(explainer: TTAME) -> None:
         norm.weight.zero_()
     attention.fusion.weight.zero_()
     attention.fusion.bias.zero_()  # type: ignore[union-attr]
-    attention.fusion.weight[:, -channels:, 0, 0] = weight - weight.mean(0)
+    rows = weight - weight.mean(0)
+    attention.fusion.weight[:, -channels:, 0, 0] = rows
+    read = explainer.backbone.model.get_submodule(explainer.backbone.taps[-1])
+    if isinstance(read, nn.LayerNorm):
+        shift = LIFT * read.weight.abs() - read.bias.clamp(max=0)
+        attention.branches[-1].norm.bias.copy_(shift)  # type: ignore[union-attr, operator]
+        attention.fusion.bias.copy_(-rows @ shift)  # type: ignore[union-attr]
+
+
+def warm_backbone(backbone: Backbone) -> Backbone:
+    """Return a backbone whose last tap its head reads: for a transformer the norm behind its last block.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Left as it is.
+
+    Returns
+    -------
+    Backbone
+        The same one for a CNN; for a transformer on tokens another around the same classifier.
+
+    Raises
+    ------
+    NotServedError
+        If there is no such norm, or the head is not one linear layer on the last tap's channels.
+    """
+    if backbone.tokens:
+        modules = dict(backbone.model.named_modules())
+        norms = [n for n in FINAL_NORMS if isinstance(modules.get(n), nn.LayerNorm)]
+        if not norms:
+            raise NotServedError(f"no norm behind the last block of {backbone.name} found")
+        backbone = Backbone(
+            backbone.model,
+            (*backbone.taps[:-1], norms[0]),
+            name=backbone.name,
+            preprocessing=backbone.preprocessing,
+            masking=backbone.masking,
+        )
+    check_warm_start(backbone)
+    return backbone
 
 
 def check_warm_start(backbone: Backbone) -> Tensor:

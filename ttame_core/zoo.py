@@ -13,6 +13,7 @@ import torchvision
 from safetensors.torch import load_file
 from timm.data import resolve_data_config
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 from ttame_core import demo
 from ttame_core.errors import TTAMEError, nearest
@@ -20,6 +21,7 @@ from ttame_core.errors import TTAMEError, nearest
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET_CLASSES = tuple(torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"])
 LITE0 = "efficientnet_lite0"
+VIT_TINY = "vit_ti_16"
 TORCHVISION = frozenset(torchvision.models.list_models(module=torchvision.models))
 
 
@@ -46,8 +48,9 @@ def build(name: str, weights: str | Path | None, **options) -> tuple[nn.Module, 
     Parameters
     ----------
     name : str
-        A torchvision classifier, a demo backbone, ``efficientnet_lite0``, or a timm model
-        (``timm/NAME`` where torchvision has one of that name too).
+        A torchvision classifier, a demo backbone, ``efficientnet_lite0``, ``vit_ti_16`` (torchvision's
+        `VisionTransformer` at the size of ViT-Tiny/16), or a timm model (``timm/NAME`` where torchvision has
+        one of that name too).
     weights : str or Path or None
         ``"DEFAULT"`` or another published name; a ``.safetensors`` or state-dict file; None: random.
     **options
@@ -86,7 +89,7 @@ def build(name: str, weights: str | Path | None, **options) -> tuple[nn.Module, 
 
 def known_names() -> list[str]:
     """Return every name that `build` takes (timm's without their prefix)."""
-    return sorted({*TORCHVISION, *demo.DEMO_BACKBONES, LITE0, *timm.list_models()})
+    return sorted({*TORCHVISION, *demo.DEMO_BACKBONES, LITE0, VIT_TINY, *timm.list_models()})
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -170,6 +173,8 @@ def _builder(name: str) -> Callable:
         return _build_demo
     if name == LITE0:
         return _build_lite0
+    if name == VIT_TINY:
+        return _build_vit_tiny
     if name in TORCHVISION:
         return _build_torchvision
     if timm.is_model(name.removeprefix("timm/")):
@@ -224,6 +229,17 @@ def _timm_preprocessing(model: nn.Module) -> Preprocessing:
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
     )
+
+
+def _build_vit_tiny(name: str, published: str | None, options: dict):
+    if published is not None:
+        raise TTAMEError(
+            f"{VIT_TINY} has no published weights of torchvision's; give a file, or load timm/vit_tiny_patch16_224"
+        )
+    size = {"image_size": 224, "patch_size": 16, "num_layers": 12, "num_heads": 3}
+    model = VisionTransformer(**{**size, "hidden_dim": 192, "mlp_dim": 768, **options})
+    half = (0.5, 0.5, 0.5)
+    return model, Preprocessing(resize=248, interpolation="bicubic", mean=half, std=half)
 
 
 def _build_lite0(name: str, published: str | None, options: dict):

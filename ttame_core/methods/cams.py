@@ -93,6 +93,7 @@ def _from_library(cam_class: type, backbone: Backbone) -> Callable[[Tensor, Tens
             torch.enable_grad(),
             replaced_output(layer, lambda output: output.detach().requires_grad_()),
             cam_class(_Logits(backbone), [layer], backbone.grid) as cam,
+            replaced_output(layer, torch.clone),  # for layers behind it that work in place
         ):
             maps = cam(images, targets)
             cam.outputs = None  # or the graph would hold itself through the library's hooks

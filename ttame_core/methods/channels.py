@@ -10,14 +10,18 @@ from ttame_core.backbones import Backbone
 from ttame_core.layers import batch_that_suits, replaced_output
 from ttame_core.masking import minmax, upsample
 from ttame_core.methods.cams import target_layer
+from ttame_core.progress import Tell
 
 
-def score_cam(backbone: Backbone, chunk: int | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+def score_cam(
+    backbone: Backbone, chunk: int | None = None, progress: Tell | None = None
+) -> Callable[[Tensor, Tensor], Tensor]:
     """Make Score-CAM (Wang et al., CVPRW 2020) ready for a backbone.
 
     Each channel of the target layer, upsampled and scaled to [0, 1], masks the image by the backbone's own
     procedure; the softmax over channels of the class's logits weighs them, as in the grad-cam library. That
-    one builds all masked images of a batch at once, gigabytes for a ResNet-50; here they pass in chunks.
+    one builds all masked images of a batch at once, gigabytes for a ResNet-50; here they pass in chunks. (Its maps
+    are these where it upsamples as PyTorch does by default, half-pixel centres; its own default aligns corners.)
 
     Parameters
     ----------
@@ -25,6 +29,8 @@ def score_cam(backbone: Backbone, chunk: int | None = None) -> Callable[[Tensor,
         The classifier to be explained.
     chunk : int, optional
         Masked images a forward pass; changes memory and speed, not the maps. By default what suits the device.
+    progress : callable, optional
+        Called with (images done, images in all) within a call.
 
     Returns
     -------
@@ -36,7 +42,7 @@ def score_cam(backbone: Backbone, chunk: int | None = None) -> Callable[[Tensor,
     @torch.no_grad()
     def explain(images: Tensor, classes: Tensor) -> Tensor:
         activations = backbone.output_of(layer, images)  # (B, C, h, w)
-        maps = []
+        maps: list[Tensor] = []
         for image, maps_of_image, c in zip(images, activations, classes, strict=True):
             logits = []
             for part in maps_of_image.split(chunk or batch_that_suits(images)):
@@ -44,12 +50,16 @@ def score_cam(backbone: Backbone, chunk: int | None = None) -> Callable[[Tensor,
                 logits.append(backbone(image.expand(len(part), -1, -1, -1), masks)[:, c])
             weights = torch.cat(logits).softmax(0)  # (C,)
             maps.append(torch.einsum("c,chw->hw", weights, maps_of_image).relu())
+            if progress:
+                progress(len(maps), len(images))
         return minmax(torch.stack(maps))
 
     return explain
 
 
-def ablation_cam(backbone: Backbone, chunk: int = 128) -> Callable[[Tensor, Tensor], Tensor]:
+def ablation_cam(
+    backbone: Backbone, chunk: int = 128, progress: Tell | None = None
+) -> Callable[[Tensor, Tensor], Tensor]:
     """Make Ablation-CAM (Desai & Ramaswamy, WACV 2020) ready for a backbone.
 
     A channel weighs what share of the class's logit goes when it is set to zero. Only the layers behind the
@@ -63,6 +73,8 @@ def ablation_cam(backbone: Backbone, chunk: int = 128) -> Callable[[Tensor, Tens
         The classifier to be explained.
     chunk : int
         Channels tried at once; changes memory and speed, not the maps.
+    progress : callable, optional
+        Called with (images done, images in all) within a call.
 
     Returns
     -------
@@ -75,9 +87,9 @@ def ablation_cam(backbone: Backbone, chunk: int = 128) -> Callable[[Tensor, Tens
     def explain(images: Tensor, classes: Tensor) -> Tensor:
         activations = backbone.output_of(layer, images)  # (B, C, h, w)
         count = activations.shape[1]
-        maps = []
+        maps: list[Tensor] = []
         for image, maps_of_image, c in zip(images, activations, classes, strict=True):
-            whole = backbone(image[None])[0, c]
+            whole = backbone(image[None])[0, c]  # by itself: in a batch it would round otherwise
             ablated = []
             for part in torch.arange(count, device=images.device).split(chunk):
                 edit = partial(without_channels, channels=part, count=count)
@@ -85,6 +97,8 @@ def ablation_cam(backbone: Backbone, chunk: int = 128) -> Callable[[Tensor, Tens
                     ablated.append(backbone(image[None])[:, c])
             weights = (whole - torch.cat(ablated)) / whole  # (C,)
             maps.append(torch.einsum("c,chw->hw", weights, maps_of_image).relu())
+            if progress:
+                progress(len(maps), len(images))
         return minmax(torch.stack(maps))
 
     return explain

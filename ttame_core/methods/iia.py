@@ -16,10 +16,14 @@ from ttame_core.methods.transformers import (
     open_attention,
     roll_out,
 )
+from ttame_core.progress import Tell
 
 
 def iia(
-    backbone: Backbone, steps: int | None = None, chunk: int = 32
+    backbone: Backbone,
+    steps: int | None = None,
+    chunk: int = 32,
+    progress: Tell | None = None,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Make IIA ready for a backbone.
 
@@ -37,6 +41,8 @@ def iia(
         n; 10 for a CNN and 5 for a ViT by default.
     chunk : int
         Combinations a pass; changes memory and speed, not the maps.
+    progress : callable, optional
+        Called with (passes done, passes in all) within a call.
 
     Returns
     -------
@@ -49,13 +55,15 @@ def iia(
         If it is no ViT of these kinds; a CNN with a connection round its last tap says so when first called.
     """
     if backbone.tokens:
-        return _iia_vit(backbone, steps or 5, chunk)
-    return _iia_cnn(backbone, steps or 10, chunk)
+        return _iia_vit(backbone, steps or 5, chunk, progress)
+    return _iia_cnn(backbone, steps or 10, chunk, progress)
 
 
-def _iia_cnn(backbone: Backbone, steps: int, chunk: int) -> Callable[[Tensor, Tensor], Tensor]:
+def _iia_cnn(
+    backbone: Backbone, steps: int, chunk: int, progress: Tell | None
+) -> Callable[[Tensor, Tensor], Tensor]:
     layer = target_layer(backbone)
-    scales = torch.arange(steps + 1) / steps
+    scales = torch.arange(steps + 1).double() / steps
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
         on_way = scales.to(images)
@@ -64,12 +72,12 @@ def _iia_cnn(backbone: Backbone, steps: int, chunk: int) -> Callable[[Tensor, Te
         )  # (B * (n + 1), 3, H, W)
         wanted = classes.repeat_interleave(steps + 1)
         images_a_pass = max(1, chunk // (steps + 1))
-        sums = [
-            summed_gradients(backbone, layer, some, targets, on_way)
-            for some, targets in zip(
-                path.split(images_a_pass), wanted.split(images_a_pass), strict=True
-            )
-        ]
+        sums: list[Tensor] = []
+        passes = list(zip(path.split(images_a_pass), wanted.split(images_a_pass), strict=True))
+        for some, targets in passes:
+            sums.append(summed_gradients(backbone, layer, some, targets, on_way))
+            if progress:
+                progress(len(sums), len(passes))
         total = torch.cat(sums).unflatten(0, (len(images), steps + 1)).sum(1)  # (B, h, w)
         return minmax(total)
 
@@ -105,7 +113,7 @@ def summed_gradients(
         steps = (maps - low)[:, None] * scales[:, None, None, None]  # (B, n, C, h, w)
         variants = (low[:, None] + steps).flatten(0, 1).requires_grad_()
         kept[:] = [steps, variants]
-        return variants
+        return variants.clone()  # layers behind may work in place
 
     with torch.enable_grad(), replaced_output(layer, interpolate):
         try:
@@ -120,17 +128,20 @@ def summed_gradients(
     return (gradient.view_as(steps) * steps.relu()).sum((1, 2))
 
 
-def _iia_vit(backbone: Backbone, steps: int, chunk: int) -> Callable[[Tensor, Tensor], Tensor]:
+def _iia_vit(
+    backbone: Backbone, steps: int, chunk: int, progress: Tell | None
+) -> Callable[[Tensor, Tensor], Tensor]:
     layers = attention_layers(backbone)
-    scales = torch.arange(steps + 1) / steps
+    scales = torch.arange(steps + 1).double() / steps
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
         owner, image_scale, attention_scale = torch.cartesian_prod(
-            torch.arange(len(images)).float(), scales, scales
+            torch.arange(len(images)).double(), scales, scales
         ).T.to(images)
         owner = owner.long()
         total: list[Tensor] = []
-        for part in torch.arange(len(owner), device=images.device).split(chunk):
+        parts = torch.arange(len(owner), device=images.device).split(chunk)
+        for done, part in enumerate(parts, start=1):
             some = images[owner[part]] * image_scale[part, None, None, None]
             with torch.enable_grad(), open_attention(layers, attention_scale[part]) as blocks:
                 logits = backbone(some)
@@ -142,6 +153,8 @@ def _iia_vit(backbone: Backbone, steps: int, chunk: int) -> Callable[[Tensor, Te
                     if len(total) == i:
                         total.append(weighted.new_zeros(len(images), *weighted.shape[1:]))
                     total[i].index_add_(0, owner[part], weighted)
+            if progress:
+                progress(done, len(parts))
         combinations = len(scales) ** 2
         return class_token_map(backbone, roll_out([t / combinations for t in total]))
 

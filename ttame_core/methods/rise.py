@@ -11,6 +11,7 @@ from ttame_core.backbones import Backbone
 from ttame_core.errors import TTAMEError
 from ttame_core.layers import batch_that_suits
 from ttame_core.masking import minmax
+from ttame_core.progress import Tell
 
 
 def rise(
@@ -20,6 +21,7 @@ def rise(
     p: float = 0.5,
     seed: int = 0,
     chunk: int | None = None,
+    progress: Tell | None = None,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Make RISE ready for a backbone.
 
@@ -37,6 +39,8 @@ def rise(
         Of the masks, which are the same for every image.
     chunk : int, optional
         Masked images a forward pass; changes memory and speed, not the maps. By default what suits the device.
+    progress : callable, optional
+        Called with (masks done, masks in all) within a call.
 
     Returns
     -------
@@ -58,7 +62,9 @@ def rise(
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
         at_once = chunk or batch_that_suits(images)
-        return minmax(weighted_masks(backbone, images, classes, grids, shifts, p, at_once))
+        return minmax(
+            weighted_masks(backbone, images, classes, grids, shifts, p, at_once, progress)
+        )
 
     return explain
 
@@ -72,6 +78,7 @@ def weighted_masks(
     shifts: Tensor,
     p: float,
     chunk: int = 32,
+    progress: Tell | None = None,
 ) -> Tensor:
     """Compute ``sum f_y(m * I) m / (N p)`` over the masks that grids and shifts make.
 
@@ -89,6 +96,8 @@ def weighted_masks(
         Expected value of a mask.
     chunk : int
         Masked images a forward pass.
+    progress : callable, optional
+        Called with (masks done, masks in all).
 
     Returns
     -------
@@ -97,11 +106,15 @@ def weighted_masks(
     """
     size = images.shape[-2:]
     maps = images.new_zeros(len(images), size[0] * size[1])
+    done = 0
     for masks in smooth_masks(grids, shifts, size, chunk):
         masks = masks.to(images)
         for total, image, c in zip(maps, images, classes, strict=True):
             scores = backbone(image.expand(len(masks), -1, -1, -1), masks).softmax(1)[:, c]
             total += scores @ masks.flatten(1)  # (n,) x (n, HW)
+        done += len(masks)
+        if progress:
+            progress(done, len(grids))
     return maps.view(len(images), *size) / (len(grids) * p)
 
 

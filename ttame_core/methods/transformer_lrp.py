@@ -17,9 +17,12 @@ from ttame_core.methods.transformers import (
     projections,
     roll_out,
 )
+from ttame_core.progress import Tell
 
 
-def transformer_lrp(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor]:
+def transformer_lrp(
+    backbone: Backbone, progress: Tell | None = None
+) -> Callable[[Tensor, Tensor], Tensor]:
     """Make Transformer LRP ready for a ViT.
 
     Images are explained one at a time: the rules divide by sums that may all but vanish, which amplifies the rounding
@@ -29,6 +32,8 @@ def transformer_lrp(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor]:
     ----------
     backbone : Backbone
         A ViT of torchvision or timm.
+    progress : callable, optional
+        Called with (images done, images in all) within a call.
 
     Returns
     -------
@@ -43,12 +48,14 @@ def transformer_lrp(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor]:
     blocks = transformer_blocks(backbone)
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
-        maps = []
+        maps: list[Tensor] = []
         for image, c in zip(images.split(1), classes.split(1), strict=True):
             found = relevance(backbone, blocks, image, c)
             pairs = zip(found.gradients, found.attention, strict=True)
             weighted = [(gradient * r).relu().mean(1) for gradient, r in pairs]
             maps.append(class_token_map(backbone, roll_out(weighted, normalise=False)))
+            if progress:
+                progress(len(maps), len(images))
         return torch.cat(maps)
 
     return explain
@@ -102,7 +109,7 @@ class Relevance:
         ``(B, h, N, N)``, of the class's logit with respect to them, first block first.
     totals : list of Tensor
         ``(B,)``, sum of the relevance that leaves the head and then each block, from the last block down. The
-        rules conserve it: 1 everywhere.
+        rules conserve it, 1 everywhere, except that relevance of an output to which nothing contributes is lost.
     """
 
     attention: list[Tensor]

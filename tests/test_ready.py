@@ -1,0 +1,114 @@
+"""Explainers that come with their classifier, and the command line that uses them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ttame_core as tt
+from ttame_core import ready
+from ttame_core.__main__ import find_photos, main
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A folder of ready-made explainers that holds one, of the demo's ResNet."""
+    explainer = tt.TTAME(tt.load_backbone("demo_resnet"), seed=3)
+    explainer.save(tmp_path / "ready" / "demo_resnet.safetensors", half=True)
+    monkeypatch.setattr(ready, "SHIPPED", tmp_path / "ready")
+    return explainer.eval()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with two pictures, one of them in a folder of its own."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for seed, name in enumerate(("a.png", "more/b.jpg")):
+        pixels = np.random.default_rng(seed).integers(0, 255, (80, 70, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+def test_an_explainer_comes_with_its_classifier_and_takes_a_photograph(shipped, photos):
+    loaded = tt.load_explainer("demo_resnet")
+    image = loaded.backbone.read(photos / "a.png")
+    explanation = loaded(photos / "a.png")
+    assert torch.equal(explanation.maps, loaded(image).maps)
+    assert torch.allclose(explanation.maps, shipped(image).maps, atol=0.02)  # half precision
+    assert all(p.dtype == torch.float32 for p in loaded.attention.parameters())
+
+
+def test_an_unknown_explainer_names_those_there_are(shipped):
+    with pytest.raises(tt.TTAMEError, match="did you mean 'demo_resnet'"):
+        tt.load_explainer("demo_resnt")
+
+
+def test_an_explainer_refuses_a_classifier_with_other_weights(shipped):
+    with pytest.raises(tt.TTAMEError, match="backbone_fingerprint"):
+        tt.load_explainer("demo_resnet", weights=None)
+
+
+def test_folders_in_maps_out(shipped, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    given = ["explain", str(photos), "--explainer", "demo_resnet", "--out", str(out)]
+    assert main([*given, "--top", "2"]) == 0
+    written = json.loads((out / "explanations.json").read_text())["explanations"]
+    assert [row["rank"] for row in written] == [1, 2, 1, 2]
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    first, *_, last = written
+    explanation = shipped(photos / "a.png")
+    assert first["index"] == int(explanation.classes[0])
+    assert first["confidence"] == pytest.approx(float(explanation.confidences[0]), abs=1e-5)
+    assert np.allclose(np.load(first["map"]), explanation.maps[0].numpy(), atol=0.02)
+    assert Image.open(first["overlay"]).size == (64, 64)
+    assert last["overlay"].startswith(str(out / "more" / "b-class-"))
+
+
+def test_a_class_is_chosen_in_words_or_by_number(shipped, photos, tmp_path):
+    out = tmp_path / "out"
+    given = ["explain", str(photos / "a.png"), "--explainer", "demo_resnet", "--out", str(out)]
+    assert main([*given, "--class", "class 7", "--class", "3"]) == 0
+    written = json.loads((out / "explanations.json").read_text())["explanations"]
+    assert [row["index"] for row in written] == [7, 3]
+    maps = shipped(photos / "a.png", torch.tensor([[7, 3]])).maps[0]
+    for row, heat in zip(written, maps, strict=True):
+        assert np.allclose(np.load(row["map"]), heat.numpy(), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.jpg"], "there is no photograph or folder missing.jpg"),
+        (["{photos}", "--class", "clas 7"], "has no class 'clas 7'; did you mean 'class 7'"),
+        (["{photos}", "--class", "class"], "10 classes of demo_resnet go by 'class'"),
+        (["{photos}", "--top", "11"], "top is 11; expected 1 to 10"),
+        (["{photos}/empty"], "no images in"),
+        (["{photos}", "{photos}/a.png"], "would be written as a "),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(
+    arguments, message, shipped, photos, tmp_path, capsys
+):
+    (photos / "empty").mkdir()
+    given = [a.format(photos=photos) for a in arguments]
+    out = tmp_path / "out"
+    assert main(["explain", *given, "--explainer", "demo_resnet", "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_an_unreadable_photograph_is_named(photos):
+    (photos / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(tt.TTAMEError, match=r"broken\.png cannot be read"):
+        find_photos([photos])
+
+
+def test_classes_of_imagenet_go_by_their_names(tiny, monkeypatch):
+    monkeypatch.setattr(tiny, "num_classes", 1000)
+    assert tiny.class_index("Egyptian cat") == tiny.class_index("egyptian") == 285
+    assert tiny.class_index("285") == 285
+    with pytest.raises(tt.TTAMEError, match=r"classes of .* go by 'cat': .*Egyptian cat \(285\)"):
+        tiny.class_index("cat")
