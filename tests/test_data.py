@@ -159,6 +159,15 @@ def test_folders_of_imagenet_classes_give_labels(tmp_path):
     assert not any("label" in item for item in tt.ImageFolder(tmp_path, centre_crop(8, 8)))
 
 
+def test_links_to_folders_are_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "more").symlink_to(tmp_path / "elsewhere")
+    images = tt.ImageFolder(tmp_path / "root", centre_crop(8, 8))
+    assert [item["id"] for item in images] == ["more/a.png"]
+
+
 def test_transforms(folders):
     picture = Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3))
     rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ttame_core.data import SUFFIXES, read_image
+from ttame_core.data import SUFFIXES, image_files, read_image
 from ttame_core.errors import TTAMEError
 from ttame_core.explainer import TTAME
 from ttame_core.figures import overlay
@@ -78,7 +78,7 @@ def find_photos(places: Sequence[Path]) -> list[tuple[Path, Path]]:
     found: list[tuple[Path, Path]] = []
     for place in places:
         if place.is_dir():
-            files = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
+            files = image_files(place)
             if not files:
                 raise TTAMEError(f"no images in {place}; looked for {', '.join(sorted(SUFFIXES))}")
             found += [(file, file.relative_to(place).with_suffix("")) for file in files]

@@ -4,6 +4,7 @@ An item is a dict: ``image`` ``(3, H, W)`` float in [0, 1], ``id``, and where th
 (int) and ``mask`` ``(H, W)`` bool, the object's pixels.
 """
 
+import os
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -73,6 +74,16 @@ def to_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
+def image_files(root: Path) -> list[Path]:
+    """List the images in a folder and those in it, links to folders followed, in sorted order."""
+    found = (
+        Path(folder) / name
+        for folder, _, names in os.walk(root, followlinks=True)
+        for name in names
+    )
+    return sorted(file for file in found if file.suffix.lower() in SUFFIXES)
+
+
 class ImageFolder(Dataset):
     """Images of a folder and the folders in it, in sorted order or a seeded choice of them.
 
@@ -118,7 +129,7 @@ class ImageFolder(Dataset):
             raise TTAMEError(
                 f"there is no image folder {self.root}; correct the path (data_root, or root in config/)"
             )
-        files = sorted(p for p in self.root.rglob("*") if p.suffix.lower() in SUFFIXES)
+        files = image_files(self.root)
         if not files:
             raise TTAMEError(
                 f"no images in {self.root} or below; looked for {', '.join(sorted(SUFFIXES))}"
