@@ -6,11 +6,10 @@ import re
 import shlex
 import sys
 
-from ttame_core.editions import Edition
-from ttame_core.methods import TRAINED
+from ttame_core.configuration import TRAINED, Configuration
 
 SETTINGS = {k: config[k] for k in ("data_root",) if k in config}
-EDITION = Edition.read(
+EDITION = Configuration.read(
     config.get("edition", "demo"),
     SETTINGS,
     results=config.get("results"),
@@ -21,6 +20,7 @@ RESULTS = os.path.relpath(EDITION.home)
 FOLDERS = {EDITION.folder(name).name: name for name in EDITION.backbones}
 SHIPPED = [f"ttame_core/weights/{name}.safetensors" for name in EDITION.demo_backbones]
 STUDIED = [EDITION.folder(name).name for name in EDITION.studied]
+CONVERGED = STUDIED if EDITION.config.get("converge") else []
 OWN = ["10_explain", "11_own_model"] if EDITION.config.get("own") else []
 RETRAINED = (
     [f"{RESULTS}/backbones/{name}.safetensors" for name in EDITION.demo_backbones]
@@ -39,7 +39,7 @@ METHOD = core(
     *"taps training trainings warm_start wheels zoo".split(),
 )
 MEASURES = core(
-    *"compared imputation imputation_compiled metrics perturbations statistics".split(),
+    *"compared remembered imputation imputation_compiled metrics perturbations statistics".split(),
     *(f"methods/{name}" for name in glob_wildcards("ttame_core/methods/{name}.py").name),
 )
 COMPARED = [f"evaluate.{part}" for part in ("methods", "options", "limits")]
@@ -133,6 +133,7 @@ rule road:
         notebook="notebooks/03_road.ipynb",
         core=METHOD + MEASURES,
         explainer=rules.train.output.explainer,
+        scores=rules.evaluate.output.scores,  # by then maps of costly methods are there
     output:
         notebook=f"{RESULTS}/{{folder}}/03_road.ipynb",
         scores=f"{RESULTS}/{{folder}}/road.parquet",
@@ -152,6 +153,7 @@ rule qualitative:
         notebook="notebooks/06_qualitative.ipynb",
         core=METHOD + MEASURES + core("costs", "figures"),
         explainer=rules.train.output.explainer,
+        scores=rules.evaluate.output.scores,
     output:
         notebook=f"{RESULTS}/{{folder}}/06_qualitative.ipynb",
         costs=f"{RESULTS}/{{folder}}/costs.csv",
@@ -236,6 +238,23 @@ rule counterfactual:
         RUN
 
 
+rule converge:
+    input:
+        notebook="notebooks/12_convergence.ipynb",
+        core=METHOD + MEASURES + core("ablations", "study_figures"),
+        weights=RETRAINED or SHIPPED,
+    output:
+        notebook=f"{RESULTS}/{{folder}}/12_convergence.ipynb",
+    log:
+        f"{RESULTS}/logs/{{folder}}/12_convergence.log",
+    threads: 1
+    params:
+        given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
+        settings=lambda w: of(w.folder, "train", "converge"),
+    shell:
+        RUN
+
+
 rule compare:
     input:
         notebook="notebooks/09_compare.ipynb",
@@ -296,6 +315,7 @@ rule book:
             folder=FOLDERS,
         )
         + expand([rules.ablate.output.notebook, rules.tune.output.notebook], folder=STUDIED)
+        + expand(rules.converge.output.notebook, folder=CONVERGED)
         + expand(rules.own.output.notebook, name=OWN),
         prose=expand("book/{name}.md", name=sorted(glob_wildcards("book/{name}.md").name)),
         generator="book/pages.py",

@@ -23,6 +23,7 @@ CHAPTERS = (
     "06_qualitative",
     "07_sanity",
     "08_counterfactual",
+    "12_convergence",
 )
 OWN = ("10_explain", "11_own_model")
 DOWNLOADS = {
@@ -33,6 +34,7 @@ DOWNLOADS = {
     "05_hyperparameters": ["grid.csv"],
     "06_qualitative": ["costs.csv"],
     "07_sanity": ["sanity.csv"],
+    "12_convergence": ["convergence.csv"],
     "11_own_model": ["own-model.csv"],
     "09_compare": [
         f"summary/{name}.{kind}"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import ttame_core as tt
-from ttame_core.ablations import ablate, ablations, by_taps, grid, study_recipe
+from ttame_core.ablations import ablate, ablations, by_taps, grid, starts_and_steps, study_recipe
 from ttame_core.losses import released_variation_loss, variation_loss
 
 ROOT = Path(__file__).parents[1]
@@ -116,7 +116,7 @@ def test_a_training_that_two_tables_share_is_done_once(edition):
         assert explainer.variant == ablation.variant
         assert len(trained) - before in (0, 2)
     once = {label for label in trained}
-    assert "proposed, stages taps" in once and "seed 1" in once and "variation term" in once
+    assert "proposed" in once and "seed 1" in once and "variation term" in once
     assert not once & {"matched", "seed 0", "as in the paper"}  # all the proposed one again
     explainer = ablate(
         edition, "demo_vit", listed("demo_vit")["released", "raw masks in evaluation"]
@@ -147,3 +147,17 @@ def test_a_set_of_taps_goes_from_the_row_to_the_backbone():
 def test_the_rest_of_the_grid_is_the_editions(edition):
     recipes = grid(edition, "demo_vit")
     assert {replace(r, max_lr=0.1, steps=3) for r in recipes} == {edition.recipe("demo_vit")}
+
+
+def test_each_start_is_shown_before_and_after_its_trainings(edition):
+    edition.config["converge"] = {"steps": [2], "images": 4}
+    model = edition.backbone("demo_resnet", ["layer2", "layer3", "layer4"])
+    found = {(start, steps): e for start, steps, e in starts_and_steps(edition, model)}
+    assert list(found) == [("random", 0), ("random", 2), ("warm", 0), ("warm", 2)]
+    weights = {key: e.attention.fusion.weight for key, e in found.items()}
+    assert (weights["warm", 0][:, :-80] == 0).all() and (weights["random", 0] != 0).all()
+    for start in ("random", "warm"):
+        assert not torch.equal(weights[start, 0], weights[start, 2])
+    vgg = tt.load_backbone("demo_vgg")  # its head is no one layer on the last tap
+    edition.config["backbones"]["demo_vgg"] = {"data": "digits"}
+    assert {start for start, *_ in starts_and_steps(edition, vgg)} == {"random"}

@@ -1,6 +1,6 @@
 """The paper's ablations (Tables VI, VII), other seeds, the released code's departures, and the grid search."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,11 +9,13 @@ import pandas as pd
 from ttame_core.attention import VARIANTS
 from ttame_core.backbones import Backbone
 from ttame_core.editions import Edition
+from ttame_core.errors import NotServedError
 from ttame_core.explainer import TTAME
 from ttame_core.masking import ORDERS
 from ttame_core.progress import Tell
 from ttame_core.taps import TAPS
 from ttame_core.training import Recipe
+from ttame_core.warm_start import STARTS, warm_start
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,24 @@ def ablations(backbone: Backbone, recipe: Recipe, seeds: Iterable[int] = ()) -> 
     Returns
     -------
     list of Ablation
-        For a VGG Table VI has both sets of taps.
+        For a VGG Table VI has both sets of taps; where an edition taps other layers than the default ones it has the
+        proposed method at those too.
     """
     sets = TAPS.get(backbone.name, {})
     listed = []
-    for taps in sets if len(sets) > 1 else [None]:
+    of_paper = "max-pool" in sets  # a VGG
+    for taps in sets if of_paper else [None]:
         named = f", {taps} taps" if taps else ""
         listed += [
             Ablation("VI", f"{LABELS[variant]}{named}", variant, taps)
             for variant in VARIANTS
             if variant in LABELS
         ]
+    listed += [
+        Ablation("VI", f"proposed, at {', '.join(layers)}", taps=name)
+        for name, layers in sets.items()
+        if not of_paper and layers != backbone.taps
+    ]
     other = next(order for order in ORDERS if order != backbone.masking)
     listed.append(Ablation("VII", "matched", masking=backbone.masking))
     listed.append(Ablation("VII", "mismatched", masking=other))
@@ -133,6 +142,43 @@ def grid(edition: Edition, name: str) -> list[Recipe]:
         for rate in settings["max_lr"]
     ]
     return recipes if recipe in recipes else [*recipes, recipe]
+
+
+def starts_and_steps(
+    edition: Edition, backbone: Backbone, progress: Callable[[str], Tell] | None = None
+) -> Iterator[tuple[str, int, TTAME]]:
+    """Train from each start for each number of steps that the edition lists; the rest as the edition has it.
+
+    Parameters
+    ----------
+    edition : Edition
+        Its ``converge`` lists the steps.
+    backbone : Backbone
+        As the edition loaded it.
+    progress : callable, optional
+        Takes what is being done, and returns what is called with (steps done, steps in all).
+
+    Yields
+    ------
+    tuple of str, int and TTAME
+        Start, steps and explainer; first each start itself, after 0 steps. A start that cannot serve the backbone
+        is left out.
+    """
+    for start in STARTS:
+        recipe = replace(edition.recipe(backbone.name), start=start)
+        try:
+            training = edition.training(backbone, recipe=recipe, name="start")
+        except NotServedError:
+            continue
+        untrained = TTAME(training.backbone, seed=training.seed).eval()
+        if start == "warm":
+            warm_start(untrained)
+        yield start, 0, untrained
+        for steps in edition.config["converge"]["steps"]:
+            name = f"start={start},steps={steps}"
+            longer = replace(recipe, steps=steps)
+            training = edition.training(backbone, recipe=longer, name=name)
+            yield start, steps, training.explainer([], progress(name) if progress else None)
 
 
 def ablate(

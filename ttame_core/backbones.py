@@ -1,5 +1,6 @@
 """Frozen classifiers with taps: logits and intermediate feature maps from one forward pass."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from ttame_core.errors import TTAMEError, nearest
 from ttame_core.layers import capture, to_grid, unwrap_logits
 from ttame_core.masking import ORDERS, mask_images
 from ttame_core.taps import TAPS, blank, default_taps, prefix_tokens, tappable
-from ttame_core.zoo import IMAGENET_CLASSES, Preprocessing, build
+from ttame_core.zoo import IMAGENET_CLASSES, Preprocessing, build, fingerprint
 
 
 class Backbone(nn.Module):
@@ -122,6 +123,16 @@ class Backbone(nn.Module):
         if self.preprocessing.bgr:
             images = images.flip(1)
         return (images - self.mean) / self.std
+
+    def identity(self) -> dict[str, str]:
+        """Say what explanations belong to: name, weights, taps, masking, number of classes."""
+        return {
+            "backbone": self.name,
+            "backbone_fingerprint": fingerprint(self.model),
+            "taps": json.dumps(self.taps),
+            "masking": self.masking,
+            "num_classes": str(self.num_classes),
+        }
 
     def label(self, index: int) -> str:
         """Name a class in words: ImageNet's names where there are 1000, else its number."""

@@ -6,20 +6,26 @@ import pandas as pd
 from torch.utils.data import DataLoader, Dataset
 
 from ttame_core.backbones import Backbone
+from ttame_core.configuration import TRAINED
 from ttame_core.data import spread
 from ttame_core.editions import Edition
 from ttame_core.errors import NotServedError
-from ttame_core.methods import TRAINED, Method, method
+from ttame_core.methods import Method, method
 from ttame_core.metrics import Measures, evaluate
 from ttame_core.progress import Tell
+from ttame_core.remembered import Remembered, methods_version
 from ttame_core.statistics import in_order
 
 Round = tuple[Dataset, dict[str, Method]]
 """Test images, and the methods scored on them."""
 
 
+COSTLY = ("score-cam", "ablation-cam", "rise", "iia", "transformer-lrp", "integrated-gradients")
+"""Methods that take an image at a time, and long: their maps are kept."""
+
+
 def compared_methods(
-    edition: Edition, backbone: Backbone
+    edition: Edition, backbone: Backbone, keep: bool = False
 ) -> tuple[dict[str, Method], dict[str, str]]:
     """Make the methods compared on a backbone ready to be called, T-TAME among them.
 
@@ -29,6 +35,8 @@ def compared_methods(
         Says which methods, and their options.
     backbone : Backbone
         As the edition loaded it.
+    keep : bool
+        Whether maps of costly methods are kept in the backbone's folder, and found there again.
 
     Returns
     -------
@@ -44,7 +52,12 @@ def compared_methods(
             if name in TRAINED:
                 ready[name] = edition.explainer(backbone, method=name).explain
             else:
-                ready[name] = method(name, backbone, **options.get(name, {}))
+                own = options.get(name, {})
+                ready[name] = method(name, backbone, **own)
+                if keep and name in COSTLY:
+                    about = f"{name} {own} {methods_version()} {backbone.identity()}"
+                    folder = edition.folder(backbone.name) / "maps" / name
+                    ready[name] = Remembered(ready[name], folder, about)
         except NotServedError as reason:
             left_out[name] = str(reason)
     return ready, left_out

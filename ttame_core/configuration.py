@@ -4,15 +4,150 @@ import os
 import re
 import zlib
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jsonschema
 import yaml
 
 from ttame_core.errors import TTAMEError, nearest
 
+TRAINED: dict[str, dict[str, Any]] = {
+    "t-tame": {},
+    "t-tame-warm": {"start": "warm"},
+    "l-cam-img": {"variant": "l_cam_img"},
+}
+"""Methods that are trained, with what sets them apart from T-TAME as the edition trains it."""
 TRAINING = ("variant", "steps", "batch_size", "max_lr", "other_classes")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """An edition's file with its project folder: names and places, nothing loaded.
+
+    See ``config/schema.yaml`` for what the file may hold.
+
+    Attributes
+    ----------
+    config : dict
+        Validated against the schema.
+    root : Path
+        Folder of the project; relative paths of the configuration start here.
+    home : Path
+        Folder of the edition's outputs.
+    overruled : str
+        The settings that overrule the file, in short; empty where none does. Such runs have a folder of their own
+        in ``home/variations``, so that the edition's book never shows a number of another setting.
+    """
+
+    config: dict[str, Any]
+    root: Path
+    home: Path
+    overruled: str = ""
+
+    @classmethod
+    def read(
+        cls,
+        name: str,
+        settings: dict[str, Any] | None = None,
+        *,
+        results: str | None = None,
+        root: str | Path | None = None,
+    ) -> Self:
+        """Read and check an edition.
+
+        Parameters
+        ----------
+        name : str
+            File in ``config/``, without suffix.
+        settings : dict, optional
+            Flat settings that overrule the file: ``seed``, ``data_root``, ``methods``, ``images``,
+            and those of training, which overrule the backbones' own too.
+        results : str, optional
+            Folder for outputs, relative to the project; ``results`` by default.
+        root : str or Path, optional
+            Folder of the project; found from the working directory or the package by default.
+
+        Returns
+        -------
+        Configuration
+
+        Raises
+        ------
+        TTAMEError
+            For an unknown edition, or a key or value the schema does not admit.
+        """
+        root = Path(root) if root else project_root()
+        names = [p.stem for p in (root / "config").glob("*.yaml") if p.stem != "schema"]
+        if name not in names:
+            raise TTAMEError(f"edition {name!r} is unknown; {nearest(name, names)}")
+        config = yaml.safe_load((root / "config" / f"{name}.yaml").read_text())
+        validate(config, root, f"config/{name}.yaml")
+        config = overrule(config, settings or {})
+        validate(config, root, f"config/{name}.yaml with the parameters given")
+        return cls(config, root, root / (results or "results") / name, in_short(settings or {}))
+
+    @property
+    def results(self) -> Path:
+        """Folder of these settings' outputs."""
+        return self.home / "variations" / self.overruled if self.overruled else self.home
+
+    @property
+    def name(self) -> str:
+        """Name of the edition."""
+        return self.config["edition"]
+
+    @property
+    def seed(self) -> int:
+        """Seed of everything that has none of its own."""
+        return self.config["seed"]
+
+    @property
+    def backbones(self) -> list[str]:
+        """Names of the edition's backbones, the missing ones left out."""
+        return [name for name in self.config["backbones"] if name not in self.missing]
+
+    @property
+    def missing(self) -> dict[str, Path]:
+        """Optional backbones whose file of weights is not there, with the file's path."""
+        files = {
+            name: self.root / entry["weights"]
+            for name, entry in self.config["backbones"].items()
+            if entry.get("optional") and Path(entry.get("weights") or "").suffix
+        }
+        return {name: file for name, file in files.items() if not file.is_file()}
+
+    @property
+    def demo_backbones(self) -> list[str]:
+        """Names of those of its backbones that the project trains itself."""
+        return [name for name in self.backbones if name.startswith("demo_")]
+
+    @property
+    def studied(self) -> list[str]:
+        """Names of those of its backbones that ablations and the grid search are run for."""
+        chosen = self.config["ablate"].get("backbones", self.backbones)
+        return [name for name in chosen if name not in self.missing]
+
+    def folder(self, backbone: str) -> Path:
+        """Folder of a backbone's outputs."""
+        self.entry(backbone)
+        return self.results / backbone.replace("/", "-")
+
+    def entry(self, backbone: str) -> dict[str, Any]:
+        """Settings of one of the edition's backbones.
+
+        Raises
+        ------
+        TTAMEError
+            If it is none of them.
+        """
+        own = self.config["backbones"]
+        if backbone not in own:
+            raise TTAMEError(
+                f"backbone {backbone!r} is unknown to edition {self.name}; {nearest(backbone, own)}"
+            )
+        return own[backbone]
 
 
 def overrule(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from ttame_core.backbones import Backbone
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.files import atomic_path
 from ttame_core.masking import minmax
-from ttame_core.zoo import fingerprint
 
 
 @dataclass(frozen=True)
@@ -126,14 +125,7 @@ class TTAME(nn.Module):
 
     def identity(self) -> dict[str, str]:
         """Say what the attention mechanism belongs to: classifier, weights, taps, masking, variant."""
-        return {
-            "backbone": self.backbone.name,
-            "backbone_fingerprint": fingerprint(self.backbone.model),
-            "taps": json.dumps(self.backbone.taps),
-            "masking": self.backbone.masking,
-            "num_classes": str(self.backbone.num_classes),
-            "variant": json.dumps(self.variant),
-        }
+        return {**self.backbone.identity(), "variant": json.dumps(self.variant)}
 
     def save(self, path: str | Path, half: bool = False, **metadata: str) -> None:
         """Write the attention mechanism and what it belongs to, as safetensors.

@@ -14,10 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from ttame_core.backbones import Backbone
+from ttame_core.configuration import TRAINED
 from ttame_core.explainer import TTAME, Explanation
 from ttame_core.imputation import impute, mean_fill
 from ttame_core.masking import keep_top, minmax, upsample
-from ttame_core.methods import CONTROLS, METHODS, TRAINED
+from ttame_core.methods import CONTROLS, METHODS
 from ttame_core.tables import NO_CONTEST, measure_label
 
 COLOURS = "inferno"  # perceptually uniform, readable by the colour-blind and in grey

@@ -58,6 +58,7 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "07_sanity": (*COMMON, "backbone", "data_root"),
     "08_counterfactual": (*COMMON, "backbone", "data_root", "shown"),
     "09_compare": (*COMMON, "data_root"),
+    "12_convergence": (*COMMON, "backbone", "data_root"),
     "10_explain": ("edition", "results", "photo", "explainer", "classes"),
     "11_own_model": (*COMMON, "classifier", "weights", "photos"),
 }

@@ -138,3 +138,29 @@ def differences_plot(differences: pd.DataFrame, measure: str, v: float) -> Figur
         axis.axvline(0, color="0.5", lw=1)
         axis.set(title=str(backbone), xlabel=f"t-tame minus rival, {measure_label(measure, v)}")
     return figure
+
+
+def convergence_curves(means: pd.DataFrame) -> Figure:
+    """Draw AD and IC over the number of training steps, a line a start, with 95 % intervals.
+
+    Parameters
+    ----------
+    means : DataFrame
+        As `statistics.means_table` returns it by ``method`` (the start) and ``steps``.
+
+    Returns
+    -------
+    Figure
+    """
+    panels = means[["measure", "v"]].drop_duplicates().itertuples(index=False)
+    figure, axes = plt.subplots(1, 4, figsize=(12, 2.8), layout="constrained")
+    for axis, (measure, v) in zip(axes, panels, strict=False):
+        chosen = means[(means["measure"] == measure) & (means["v"] == v)]
+        for start, line in chosen.groupby("method", sort=False):
+            line = line.sort_values("steps")
+            axis.plot(line["steps"], line["mean"], marker="o", label=start)
+            axis.fill_between(line["steps"], line["low"], line["high"], alpha=0.2)
+        axis.set_xscale("symlog", linthresh=10)
+        axis.set(title=measure_label(measure, v), xlabel="steps")
+    axes[0].legend(title="start")
+    return figure

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from ttame_core.backbones import Backbone
+from ttame_core.configuration import TRAINED
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.methods.cams import grad_cam, grad_cam_plus_plus, layer_cam
 from ttame_core.methods.channels import ablation_cam, score_cam
@@ -36,12 +37,6 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 CONTROLS = ("brightness", "random", "all-ones")
 """Maps that know nothing of the classifier; shown in every table, they do not compete."""
-TRAINED: dict[str, dict[str, Any]] = {
-    "t-tame": {},
-    "t-tame-warm": {"start": "warm"},
-    "l-cam-img": {"variant": "l_cam_img"},
-}
-"""Methods that are trained, with what sets them apart from T-TAME as the edition trains it."""
 
 
 def method(name: str, backbone: Backbone, **options: Any) -> Method:
