@@ -24,7 +24,7 @@ $(READY): requirements.lock pyproject.toml
 	  || { echo "Python >= 3.11 is needed, $(PYTHON) is older; say make PYTHON=/path/to/python3.11"; exit 1; }
 	@rm -f $(READY)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(READY)
 

@@ -145,7 +145,7 @@ class Run:
         plain = styled.data.fillna("")  # type: ignore[attr-defined]
         texts = {
             ".csv": plain.to_csv(),
-            ".md": plain.to_markdown() + "\n",
+            ".md": plain.reset_index().to_markdown(index=False) + "\n",
             ".tex": latex(styled),
         }
         for suffix, text in texts.items():
