@@ -131,6 +131,10 @@ def page(folder: Path, target: Path) -> dict[str, Any]:
         tags = set(cell.metadata.get("tags", []))
         if tags & HIDDEN:
             cell.metadata["tags"] = sorted(tags | {"remove-cell"})
+        if any(
+            "<table" in str(o.get("data", {}).get("text/html")) for o in cell.get("outputs", ())
+        ):
+            cell.metadata["tags"] = sorted(tags | {"full-width"})
         if "outputs" in cell:
             cell.outputs = [o for o in cell.outputs if not o.get("metadata", {}).get("progress")]
         if following and following.source.startswith(

@@ -155,10 +155,10 @@ def averages(scores: pd.DataFrame) -> pd.DataFrame:
     return means.assign(measure="mean " + means["measure"].astype(str), v=0)
 
 
-def in_order(scores: pd.DataFrame, methods: Iterable[str]) -> pd.DataFrame:
-    """Put scores in an order of methods, whatever order they were computed in."""
-    place = {name: i for i, name in enumerate(methods)}
-    return scores.sort_values("method", key=lambda column: column.map(place), kind="stable")
+def in_order(table: pd.DataFrame, names: Iterable[str], column: str = "method") -> pd.DataFrame:
+    """Put rows in an order of methods, or of another column's names, whatever order they were computed in."""
+    place = {name: i for i, name in enumerate(names)}
+    return table.sort_values(column, key=lambda found: found.map(place), kind="stable")
 
 
 def paired_differences(
