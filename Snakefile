@@ -258,7 +258,9 @@ rule converge:
 rule compare:
     input:
         notebook="notebooks/09_compare.ipynb",
-        core=core("ablations", "claims", "figures", "statistics", "study_figures", "tables"),
+        core=core(
+            *"ablations claims figures statistics study_figures tables verdicts".split(),
+        ),
         tables=expand(
             [
                 rules.evaluate.output.scores,

@@ -44,6 +44,7 @@ DOWNLOADS = {
             "costs",
             "outcomes",
             "ablations",
+            "controls",
             "masking-orders",
             "claims",
         )

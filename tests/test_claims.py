@@ -4,18 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ttame_core.claims import (
-    CLAIMS,
-    RIVALS,
-    Cell,
-    Claim,
-    Comparison,
-    _best,
-    compare,
-    evidence,
-    family,
-    verdicts,
-)
+from ttame_core.claims import CLAIMS, RIVALS, Cell, Claim, Comparison, _best, family
+from ttame_core.verdicts import compare, evidence, verdicts
 
 COLUMNS = ["backbone", "method", "measure", "v", "image_id", "value"]
 YES, NO, OPEN, ABSENT = (
@@ -137,6 +127,24 @@ def test_all_claims_are_confirmed_by_scores_as_the_paper_has_them():
 def test_a_claim_falls_where_two_methods_change_places(number, backbone, measure, v, one, other):
     first, second = ((backbone, method, measure, v) for method in (one, other))
     assert verdict(number, swapped(as_in_the_paper(), first, second)) == NO
+
+
+def test_a_difference_that_seeds_make_too_is_undecided():
+    means = as_in_the_paper()
+    assert verdict(8, means) == YES
+    for seed, value in ((0, 60), (1, 95)):  # 35 apart; without skip AD(15) is 20 more
+        means["demo_vgg", f"ablation: seed {seed}", "ad", 15] = value
+    assert verdict(8, means) == OPEN
+    means["demo_vgg", "ablation: seed 1", "ad", 15] = 65
+    assert verdict(8, means) == YES
+
+
+def test_a_lead_that_would_go_below_chance_is_undecided():
+    means = as_in_the_paper() | {("demo_vit", "transformer-lrp", "morf", 30): 13}
+    scores = images_of(means)
+    for chance, expected in ((10, OPEN), (0.1, NO)):
+        judged = verdicts(compare(scores, chance={"demo_vit": chance})).set_index("number")
+        assert judged["verdict"][6] == expected
 
 
 @pytest.mark.parametrize(
@@ -390,8 +398,8 @@ def test_evidence_takes_one_set_of_taps_and_the_tables_of_the_paper():
     def of(taps):
         return evidence(ad(), ablated, ad(), costs, taps)
 
-    of_paper = ["one layer", "one layer, conv taps", "matched"]
-    of_demo = ["one layer, max-pool taps", "one layer", "matched"]
+    of_paper = ["one layer", "one layer, conv taps", "matched", "seed 1"]
+    of_demo = ["one layer, max-pool taps", "one layer", "matched", "seed 1"]
     for taps, expected in (
         ({}, of_paper),
         ({"demo_vgg": None}, of_paper),
@@ -399,4 +407,4 @@ def test_evidence_takes_one_set_of_taps_and_the_tables_of_the_paper():
     ):
         found = of(taps)
         assert found["method"].tolist() == [*(f"ablation: {name}" for name in expected), "rise"]
-    assert found["measure"].tolist() == ["ad", "ad", "ad", "forwards"]
+        assert found["measure"].tolist() == ["ad", "ad", "ad", "ad", "forwards"]

@@ -1,12 +1,21 @@
 """Images: the demo's digits and photographs, folders, and files of every kind."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import ttame_core as tt
-from ttame_core.data import SPLITS, centre_crop, folder_split, random_crop_of, random_resized
+from ttame_core.data import (
+    SPLITS,
+    centre_crop,
+    folder_split,
+    random_crop_of,
+    random_resized,
+    spread,
+)
 from ttame_core.wheels import _digit_indices, _strip, photographs_in_wheels
 
 
@@ -157,6 +166,17 @@ def test_folders_of_imagenet_classes_give_labels(tmp_path):
     assert [item["label"] for item in images] == [0, 217]  # tench, English springer
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
     assert not any("label" in item for item in tt.ImageFolder(tmp_path, centre_crop(8, 8)))
+
+
+@pytest.mark.parametrize("size", [24, 300, 501])
+def test_fewer_images_are_among_more_and_evenly_spread(size):
+    parts = [spread(range(size), count).indices for count in (5, 15, 20, 1000)]
+    assert [len(part) for part in parts] == [5, 15, 20, size]
+    assert all(set(a) <= set(b) for a, b in itertools.pairwise(parts))
+    for part in parts:
+        gaps = np.diff([*part, part[0] + size])
+        assert gaps.max() <= 3 * size / len(part)
+    assert parts[-1] == list(range(size))
 
 
 def test_links_to_folders_are_followed(tmp_path):

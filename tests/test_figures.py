@@ -86,6 +86,7 @@ def test_where_more_is_better_the_highest_is_best():
 
 def test_latex_has_booktabs_and_the_marks():
     text = tables.latex(tables.best_marked(means_table(scores(), by=["backbone", "method"])))
+    assert "nowrap" not in text and "\\begin{tabular}{ll" in text
     assert "\\toprule" in text and "\\bottomrule" in text
     assert "\\bfseries 11.5 $\\pm$" in text and "\\itshape 21.5" in text
     assert "AD(15) $\\downarrow$" in text

@@ -106,13 +106,21 @@ def test_the_book_has_a_page_for_every_notebook_and_loads_nothing_from_elsewhere
     pages += [
         f"{b}/{n}"
         for b in BACKBONES
-        for n in ("01_train", "02_evaluate", "03_road", "06_qualitative")
+        for n in (
+            "01_train",
+            "02_evaluate",
+            "03_road",
+            "06_qualitative",
+            "07_sanity",
+            "08_counterfactual",
+        )
     ]
     for page in pages:
         text = (html / f"{page}.html").read_text()
         loaded = re.findall(r'<(?:script|img|link|iframe)[^>]+?(?:src|href)="(https?:[^"]+)"', text)
         assert not loaded, page
         assert "Traceback" not in text
+        assert ">None" not in text, page
     overview = (html / "09_compare.html").read_text()
     for word in ("demo_resnet", "demo_vit", "AD(15)", "Reproduce this page"):
         assert word in overview

@@ -134,14 +134,11 @@ def study_recipe(edition: Edition, name: str) -> Recipe:
 
 
 def grid(edition: Edition, name: str) -> list[Recipe]:
-    """List the recipes of the grid search: learning rates by steps, and the edition's own, with the rest as the edition has it."""
+    """List the recipes of the grid search: learning rates by steps, the edition's own among them; the rest as it has it."""
     settings, recipe = edition.config["tune"], edition.recipe(name)
-    recipes = [
-        replace(recipe, max_lr=rate, steps=steps)
-        for steps in settings["steps"]
-        for rate in settings["max_lr"]
-    ]
-    return recipes if recipe in recipes else [*recipes, recipe]
+    rates = sorted({*settings["max_lr"], recipe.max_lr})
+    lengths = sorted({*settings["steps"], recipe.steps})
+    return [replace(recipe, max_lr=rate, steps=steps) for steps in lengths for rate in rates]
 
 
 def starts_and_steps(

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, Subset
 
 from ttame_core.errors import TTAMEError, nearest
 
+GOLDEN = (5**0.5 - 1) / 2
 SPLITS = ("train", "val", "test")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 INTERPOLATIONS = {m.name.lower(): m for m in Image.Resampling}
@@ -245,9 +246,12 @@ def stack(images: Any) -> Tensor:
 
 
 def spread(images: Any, count: int) -> Subset:
-    """Take so many of the images, or all there are, evenly spread over their order."""
-    count = min(count, len(images))
-    return Subset(images, np.linspace(0, len(images) - 1, count).round().astype(int).tolist())
+    """Take so many of the images, or all there are, evenly spread over their order.
+
+    Fewer images are always among more: multiples of the golden ratio fill the order evenly however many are taken.
+    """
+    order = np.argsort(np.arange(len(images)) * GOLDEN % 1, kind="stable")
+    return Subset(images, np.sort(order[:count]).tolist())
 
 
 def centre_crop(size: int, resize: int, interpolation: str = "bicubic") -> Transform:

@@ -104,40 +104,55 @@ def best_marked(means: pd.DataFrame, controls: Sequence[str] = CONTROLS) -> Styl
     def style(column: pd.Series) -> list[str]:
         return [marks.get((*i, column.name), "") for i in column.index]
 
-    plain: Any = [{"selector": "td, th", "props": "white-space: nowrap; text-align: right"}]
-    styled = table.style.apply(style, axis=0).format(na_rep="").set_table_styles(plain)
+    styled = table.style.apply(style, axis=0).format(na_rep="")
     return styled.set_table_attributes('class="dataframe"')
 
 
-def outcome_counts(differences: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
+def outcome_counts(
+    differences: pd.DataFrame, controls: bool = False, level: float = 0.05
+) -> pd.DataFrame:
     """Count in how many comparisons a method is better, worse, or neither.
 
     Parameters
     ----------
     differences : DataFrame
         As `statistics.paired_differences` returns it.
+    controls : bool
+        Whether it is compared with the controls, or with all others.
     level : float
         Of significance, after correction.
 
     Returns
     -------
     DataFrame
-        A row a backbone and measure; the controls are not among the rivals.
+        A row a backbone and measure; with the controls the columns name those that are beaten and those that are better.
     """
-    rivals = differences[~differences["rival"].isin(CONTROLS)]
+    rivals = differences[differences["rival"].isin(CONTROLS) == controls]
     sign = np.where(rivals["measure"].isin(LOWER_IS_BETTER), -1, 1) * np.sign(rivals["difference"])
     words = np.where(rivals["p"] >= level, "neither", np.where(sign > 0, "better", "worse"))
     labels = [measure_label(m, v) for m, v in zip(rivals["measure"], rivals["v"], strict=True)]
-    table = pd.crosstab(
-        [rivals["backbone"], pd.Series(labels, index=rivals.index, name="measure")], words
+    told = rivals.assign(measure=labels, outcome=words)
+    table = told.pivot_table(
+        index=["backbone", "measure"],
+        columns="outcome",
+        values="rival",
+        aggfunc=", ".join if controls else "count",
+        sort=False,
     )
-    return table.reindex(columns=["better", "neither", "worse"], fill_value=0)
+    table = table.reindex(columns=["better", "neither", "worse"]).rename_axis(columns=None)
+    return table.fillna("") if controls else table.fillna(0).astype(int)
 
 
 def latex(styled: Styler) -> str:
-    """Write a styled table as LaTeX with booktabs, its arrows and signs as commands."""
+    """Write a styled table as LaTeX (packages booktabs and multirow), its arrows and signs as commands."""
+    frame = styled.data  # type: ignore[attr-defined]
+    longest = [frame.iloc[:, i].astype(str).str.len().max() for i in range(frame.shape[1])]
+    levels = frame.index.nlevels
     text = styled.to_latex(
-        hrules=True, convert_css=True, clines="skip-last;data" if styled.index.nlevels > 1 else None
+        hrules=True,
+        convert_css=True,
+        clines="skip-last;data" if levels > 1 else None,
+        column_format="l" * levels + "".join("p{5cm}" if n > 40 else "l" for n in longest),
     )
     for sign, command in (
         ("±", r"$\pm$"),
