@@ -183,3 +183,10 @@ def test_an_optional_backbone_without_its_file_is_left_out(tmp_path):
     assert edition.backbones[-1] == "vit_ti_16"
     with pytest.raises(tt.TTAMEError, match="are no file and no published name"):
         edition.backbone("vit_ti_16")
+
+
+def test_a_classifier_of_digits_is_none_for_photographs():
+    edition = tt.Edition.read("imagenette")
+    with pytest.raises(tt.TTAMEError, match="'demo_vit' is unknown to edition imagenette"):
+        edition.entry("demo_vit")
+    assert edition.entry("resnet50") == {"data": "imagenette"}

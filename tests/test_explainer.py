@@ -90,3 +90,10 @@ def test_classes_that_are_none(tiny, noise, classes):
 def test_unknown_variant(tiny):
     with pytest.raises(tt.TTAMEError, match="did you mean 'no_skip'"):
         tt.TTAME(tiny, "noskip")
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 64, 64), (1, 3, 64, 48)])
+def test_no_image_and_images_that_are_not_square_are_refused(shape):
+    explainer = tt.TTAME(tt.load_backbone("demo_resnet"))
+    with pytest.raises(tt.TTAMEError, match="expected at least one, and square: crop them"):
+        explainer(torch.rand(shape))

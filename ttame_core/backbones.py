@@ -155,7 +155,11 @@ class Backbone(nn.Module):
         TTAMEError
             If no class, or several, go by these words.
         """
-        if words.isdecimal() and int(words) < self.num_classes:
+        if words.isdecimal():
+            if int(words) >= self.num_classes:
+                raise TTAMEError(
+                    f"class {words} of {self.name}; expected 0 to {self.num_classes - 1}"
+                )
             return int(words)
         names = [self.label(i) for i in range(self.num_classes)]
         found = [i for i, name in enumerate(names) if name.lower() == words.lower()]

@@ -31,9 +31,10 @@ class Edition(Configuration):
         if backbone in own:
             return own[backbone]
         photographs = [k for k, v in self.config["data"].items() if v["kind"] != "digits"]
-        if photographs and backbone.removeprefix("timm/") in zoo.known_names():
+        of_imagenet = [n for n in zoo.known_names() if not n.startswith("demo_")]
+        if photographs and backbone.removeprefix("timm/") in of_imagenet:
             return {"data": photographs[0]}
-        valid = [*own, *(zoo.known_names() if photographs else [])]
+        valid = [*own, *(of_imagenet if photographs else [])]
         raise TTAMEError(
             f"backbone {backbone!r} is unknown to edition {self.name}; {nearest(backbone, valid)}"
         )

@@ -29,7 +29,7 @@ def nearest(name: object, valid: Iterable[str], shown: int = 12) -> str:
     str
         ``"did you mean 'a', 'b'? valid: a, b, c"``; the question is left out where nothing is near.
     """
-    valid = sorted(map(str, valid))
+    valid = sorted(set(map(str, valid)))
     close = get_close_matches(str(name), valid, n=3, cutoff=0.5)
     question = f"did you mean {', '.join(map(repr, close))}? " if close else ""
     rest = f", ... ({len(valid)} in all)" if len(valid) > shown else ""

@@ -220,6 +220,10 @@ def check_images(images: Tensor) -> None:
         raise TTAMEError(
             f"images are {tuple(images.shape)} {images.dtype}; expected (B, 3, H, W) floats in [0, 1]"
         )
+    if not len(images) or images.shape[-1] != images.shape[-2]:
+        raise TTAMEError(
+            f"images are {tuple(images.shape)}; expected at least one, and square: crop them (backbone.read does)"
+        )
     low, high = images.aminmax()
     if low < 0 or high > 1 or not torch.isfinite(low + high):
         raise TTAMEError(

@@ -41,7 +41,9 @@ def load_explainer(
     TTAMEError
         If there is no such explainer, or it belongs to a classifier with other weights.
     """
-    file = Path(name) if Path(name).suffix == ".safetensors" else SHIPPED / f"{name}.safetensors"
+    given = Path(name)
+    own = given.is_file() or given.suffix == ".safetensors"
+    file = given if own else SHIPPED / f"{name}.safetensors"
     if not file.is_file():
         known = shipped_explainers()
         raise TTAMEError(

@@ -28,6 +28,7 @@ LABELS = {
     "mean deletion": "deletion ↓",
 }
 MARKS: dict[Any, str] = {1: "font-weight: bold", 2: "font-style: italic"}
+FEWEST = 10  # images, for a best and a second best to be named
 NO_CONTEST = ("confidence", "coverage")
 LOWER_IS_BETTER = ("ad", "morf", "deletion", "mean morf", "mean deletion")
 
@@ -87,10 +88,10 @@ def best_marked(means: pd.DataFrame, controls: Sequence[str] = CONTROLS) -> Styl
     Returns
     -------
     Styler
-        Ties are marked alike; what was scored on far fewer images than the others is not marked.
+        Ties are marked alike; what was scored on far fewer images than the others, or on fewer than ten, is not marked.
     """
     most = means.groupby(["backbone", "measure", "v"])["n"].transform("max")
-    compete = means[~means["method"].isin(controls) & (means["n"] > 0.8 * most)]
+    compete = means[~means["method"].isin(controls) & (means["n"] > 0.8 * most) & (most >= FEWEST)]
     sign = np.where(compete["measure"].isin(LOWER_IS_BETTER), -1.0, 1.0)
     ranked = compete.assign(score=sign * compete["mean"])
     groups = ranked.groupby(["backbone", "measure", "v"])["score"]
