@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ttame_core.backbones import Backbone
 from ttame_core.errors import NotServedError
-from ttame_core.layers import replaced_output
+from ttame_core.layers import batch_that_suits, replaced_output
 from ttame_core.masking import minmax
 from ttame_core.methods.cams import target_layer
 from ttame_core.methods.transformers import (
@@ -22,7 +22,7 @@ from ttame_core.progress import Tell
 def iia(
     backbone: Backbone,
     steps: int | None = None,
-    chunk: int = 32,
+    chunk: int | None = None,
     progress: Tell | None = None,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Make IIA ready for a backbone.
@@ -39,8 +39,8 @@ def iia(
         A CNN whose head reads the last tap alone, or a ViT of torchvision or timm.
     steps : int, optional
         n; 10 for a CNN and 5 for a ViT by default.
-    chunk : int
-        Combinations a pass; changes memory and speed, not the maps.
+    chunk : int, optional
+        Combinations a pass; changes memory and speed, not the maps. By default 32, and for a ViT what suits the device.
     progress : callable, optional
         Called with (passes done, passes in all) within a call.
 
@@ -56,7 +56,7 @@ def iia(
     """
     if backbone.tokens:
         return _iia_vit(backbone, steps or 5, chunk, progress)
-    return _iia_cnn(backbone, steps or 10, chunk, progress)
+    return _iia_cnn(backbone, steps or 10, chunk or 32, progress)
 
 
 def _iia_cnn(
@@ -129,7 +129,7 @@ def summed_gradients(
 
 
 def _iia_vit(
-    backbone: Backbone, steps: int, chunk: int, progress: Tell | None
+    backbone: Backbone, steps: int, chunk: int | None, progress: Tell | None
 ) -> Callable[[Tensor, Tensor], Tensor]:
     layers = attention_layers(backbone)
     scales = torch.arange(steps + 1).double() / steps
@@ -140,7 +140,9 @@ def _iia_vit(
         ).T.to(images)
         owner = owner.long()
         total: list[Tensor] = []
-        parts = torch.arange(len(owner), device=images.device).split(chunk)
+        parts = torch.arange(len(owner), device=images.device).split(
+            chunk or batch_that_suits(images)
+        )
         for done, part in enumerate(parts, start=1):
             some = images[owner[part]] * image_scale[part, None, None, None]
             with torch.enable_grad(), open_attention(layers, attention_scale[part]) as blocks:
