@@ -97,3 +97,16 @@ def test_no_image_and_images_that_are_not_square_are_refused(shape):
     explainer = tt.TTAME(tt.load_backbone("demo_resnet"))
     with pytest.raises(tt.TTAMEError, match="expected at least one, and square: crop them"):
         explainer(torch.rand(shape))
+
+
+def test_a_number_of_classes_means_the_most_confident_ones():
+    explainer = tt.TTAME(tt.load_backbone("demo_resnet"))
+    images = torch.rand(2, 3, 64, 64)
+    found = explainer(images, 3)
+    order = explainer.backbone(images).argsort(1, descending=True)
+    assert torch.equal(found.classes, order[:, :3])
+    assert found.ranks.tolist() == [[1, 2, 3]] * 2
+    assert explainer(images, order[:, 4]).ranks.tolist() == [5, 5]
+    assert torch.allclose(found.maps, explainer(images, order[:, :3]).maps)
+    with pytest.raises(tt.TTAMEError, match="0 classes are asked for; expected 1 to 10"):
+        explainer(images, 0)

@@ -84,7 +84,7 @@ def test_a_class_is_chosen_in_words_or_by_number(shipped, photos, tmp_path):
         (["missing.jpg"], "there is no photograph or folder missing.jpg"),
         (["{photos}", "--class", "clas 7"], "has no class 'clas 7'; did you mean 'class 7'"),
         (["{photos}", "--class", "class"], "10 classes of demo_resnet go by 'class'"),
-        (["{photos}", "--top", "11"], "top is 11; expected 1 to 10"),
+        (["{photos}", "--top", "11"], "11 classes are asked for; expected 1 to 10"),
         (["{photos}/empty"], "no images in"),
         (["{photos}", "{photos}/a.png"], "would be written as a "),
     ],

@@ -2,6 +2,7 @@
 
 import itertools
 
+import pandas as pd
 import pytest
 import torch
 
@@ -61,7 +62,9 @@ def test_the_last_stage_leaves_no_parameter_as_it_was(name):
 
 def test_following_names_the_last_stage_and_keeps_the_first_images_maps():
     maps = torch.rand(3, 8, 8)
-    steps = [(name, tt.Explanation(torch.rand(3, 8, 8), None, None)) for name in ("head", "stem")]
+    steps = [
+        (name, tt.Explanation(torch.rand(3, 8, 8), None, None, None)) for name in ("head", "stem")
+    ]
     strip, rows = sanity.follow(maps, steps, "whole")
     assert list(strip) == ["original", "head", "whole"]
     assert torch.equal(strip["whole"], steps[1][1].maps[:1])
@@ -131,3 +134,12 @@ def test_misclassified_images_are_found(tiny, noise):
     found = misclassified(tiny, items, 4)
     assert len(found) == 4 and found[1] is items[3]
     assert misclassified(tiny, [{"image": noise.images[0]}], 4) == []
+
+
+def test_the_stage_from_which_it_stays_below_a_bound():
+    highs = [0.9, 0.4, 0.6, 0.3, 0.2, 0.9]  # the last is another cascade's
+    names = ["head", "norm", "late", "early", "whole", "fusion"]
+    means = pd.DataFrame({"measure": "rank correlation", "method": names, "high": highs})
+    assert sanity.first_below(means, "whole") == "early"
+    assert sanity.first_below(means, "whole", 1) == "head"
+    assert sanity.first_below(means, "whole", 0.1) is None

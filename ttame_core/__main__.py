@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,9 +89,9 @@ def find_photos(places: Sequence[Path]) -> list[tuple[Path, Path]]:
             raise TTAMEError(f"there is no photograph or folder {place}; correct the path")
     for file, _ in found:
         read_image(file)
-    names = [name for _, name in found]
+    times = Counter(name for _, name in found)
     for file, name in found:
-        if names.count(name) > 1:
+        if times[name] > 1:
             raise TTAMEError(
                 f"several photographs would be written as {name} ({file} is one); rename them, or run once for each"
             )
@@ -125,18 +126,14 @@ def explain_photos(
         A row a map, as in the file: photo, class, index, confidence, rank (1: the most confident), overlay, map.
     """
     backbone = explainer.backbone
-    if not 1 <= top <= backbone.num_classes:
-        raise TTAMEError(f"top is {top}; expected 1 to {backbone.num_classes}")
+    wanted = torch.tensor([list(classes)]) if classes else top
     rows = []
     for file, name in photos:
         image = backbone.read(file)
-        with torch.no_grad():
-            order = backbone(image)[0].argsort(descending=True)
-        chosen = torch.tensor(list(classes), device=order.device) if classes else order[:top]
-        explanation = explainer(image, chosen[None])
-        for index, confidence, heat in zip(
-            chosen.tolist(), explanation.confidences[0].tolist(), explanation.maps[0], strict=True
-        ):
+        found = explainer(image, wanted)
+        columns = (found.classes, found.confidences, found.ranks, found.maps)
+        for index, confidence, rank, heat in zip(*(c[0] for c in columns), strict=True):
+            index = int(index)
             label = backbone.label(index)
             stem = out / f"{name}-{re.sub('[^a-z0-9]+', '-', label.lower()).strip('-')}"
             overlay_file, map_file = (
@@ -152,8 +149,8 @@ def explain_photos(
                     "photo": str(file),
                     "class": label,
                     "index": index,
-                    "confidence": confidence,
-                    "rank": order.tolist().index(index) + 1,
+                    "confidence": float(confidence),
+                    "rank": int(rank),
                     "overlay": str(overlay_file),
                     "map": str(map_file),
                 }

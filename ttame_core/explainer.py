@@ -28,11 +28,14 @@ class Explanation:
         ``(B,)`` or ``(B, k)`` int64, the classes explained.
     confidences : Tensor
         Same shape, their softmax scores in [0, 1].
+    ranks : Tensor
+        Same shape, int64: 1 for the class with the highest score.
     """
 
     maps: Tensor
     classes: Tensor
     confidences: Tensor
+    ranks: Tensor
 
 
 class TTAME(nn.Module):
@@ -67,15 +70,17 @@ class TTAME(nn.Module):
         self.attention.to(backbone.mean.device)
 
     @torch.no_grad()
-    def forward(self, images: Tensor | str | Path, classes: Tensor | None = None) -> Explanation:
+    def forward(
+        self, images: Tensor | str | Path, classes: Tensor | int | None = None
+    ) -> Explanation:
         """Explain images: classify, tap, attend, scale each map to [0, 1].
 
         Parameters
         ----------
         images : Tensor or str or Path
             ``(B, 3, H, W)`` in [0, 1], or the file of a photograph.
-        classes : Tensor, optional
-            ``(B,)`` or ``(B, k)`` int64; by default the model truth of each image.
+        classes : Tensor or int, optional
+            ``(B,)`` or ``(B, k)`` int64, or k: each image's k most confident ones; by default its model truth.
 
         Returns
         -------
@@ -95,16 +100,22 @@ class TTAME(nn.Module):
         try:
             logits, features = self.backbone.features(images)
             scores = logits.softmax(1)
-            classes = scores.argmax(1) if classes is None else classes.to(scores.device)
+            if classes is None:
+                classes = scores.argmax(1)
+            elif isinstance(classes, int):
+                check_count(classes, self.backbone.num_classes)
+                classes = scores.topk(classes).indices
+            classes = classes.to(scores.device)
             check_classes(classes, len(images), self.backbone.num_classes)
             wanted = classes if classes.ndim == 2 else classes[:, None]  # (B, k)
             maps = minmax(self.attention(features, wanted))  # (B, k, h_e, w_e)
         finally:
             self.attention.train(was_training)
         confidences = scores.gather(1, wanted)
+        ranks = 1 + (scores[:, None] > confidences[..., None]).sum(2)
         if classes.ndim == 1:
-            maps, confidences = maps[:, 0], confidences[:, 0]
-        return Explanation(maps, classes, confidences)
+            maps, confidences, ranks = maps[:, 0], confidences[:, 0], ranks[:, 0]
+        return Explanation(maps, classes, confidences, ranks)
 
     def explain(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Return the maps alone; see `forward`.
@@ -230,6 +241,12 @@ def check_images(images: Tensor) -> None:
             f"images range from {low:.3g} to {high:.3g}; expected [0, 1]: the backbone standardises itself, "
             "so give pixel values / 255"
         )
+
+
+def check_count(count: int, num_classes: int) -> None:
+    """Raise a TTAMEError unless so many classes can be explained."""
+    if not 1 <= count <= num_classes:
+        raise TTAMEError(f"{count} classes are asked for; expected 1 to {num_classes}")
 
 
 def check_classes(classes: Tensor, count: int, num_classes: int) -> None:

@@ -178,6 +178,25 @@ def follow(
     return strip, pd.concat(parts)
 
 
+def first_below(means: pd.DataFrame, whole: str, bound: float = 0.5) -> str | None:
+    """Name the stage from which the maps' rank correlation is below a bound, by its interval; None: never.
+
+    Parameters
+    ----------
+    means : DataFrame
+        As `statistics.means_table` returns it by stage, in the order of the cascade.
+    whole : str
+        The cascade's last stage; what comes after it is another's.
+    bound : float
+        -1 to 1.
+    """
+    ranks = means[means["measure"] == "rank correlation"].reset_index()
+    ranks = ranks.iloc[: ranks["method"].tolist().index(whole) + 1]
+    above = ranks.index[ranks["high"] >= bound]
+    first = above[-1] + 1 if len(above) else 0
+    return str(ranks["method"][first]) if first < len(ranks) else None
+
+
 def similarity(maps: Tensor, others: Tensor) -> pd.DataFrame:
     """Compare maps with others of the same images.
 
