@@ -245,6 +245,7 @@ rule converge:
         weights=RETRAINED or SHIPPED,
     output:
         notebook=f"{RESULTS}/{{folder}}/12_convergence.ipynb",
+        scores=f"{RESULTS}/{{folder}}/convergence.parquet",
     log:
         f"{RESULTS}/logs/{{folder}}/12_convergence.log",
     threads: 1
@@ -270,7 +271,9 @@ rule compare:
             ],
             folder=FOLDERS,
         )
-        + expand(rules.ablate.output.scores, folder=STUDIED),
+        + expand(rules.ablate.output.scores, folder=STUDIED)
+        + expand(rules.tune.output.grid, folder=STUDIED)
+        + expand(rules.converge.output.scores, folder=CONVERGED),
     output:
         notebook=f"{RESULTS}/09_compare.ipynb",
         means=f"{RESULTS}/summary/means.csv",

@@ -130,7 +130,7 @@ def costs(backbone: tt.Backbone, masks: int) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Run what the command line asks for and print the tables."""
+    """Run what the command line asks for and print each model's table as it is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["resnet50"])
     parser.add_argument("--masks", type=int, default=64)
@@ -140,16 +140,15 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
-    tables = []
+    print(f"{torch.get_num_threads()} threads, {given.device}, torch {torch.__version__}")
     for name in given.models:
         weights = "DEFAULT" if name in ("efficientnet_lite0", *DEMO_BACKBONES) else None
         backbone = tt.load_backbone(name, weights).to(given.device)
         if given.costs:
-            tables.append(costs(backbone, given.masks))
+            table = costs(backbone, given.masks)
         else:
-            tables.append(pd.DataFrame(overheads(backbone, given.masks, given.repeats)))
-    print(f"{torch.get_num_threads()} threads, {given.device}, torch {torch.__version__}")
-    print(pd.concat(tables).to_string(index=False, float_format=lambda x: f"{x:.2f}"))
+            table = pd.DataFrame(overheads(backbone, given.masks, given.repeats))
+        print(table.to_string(index=False, float_format=lambda x: f"{x:.2f}"), flush=True)
 
 
 if __name__ == "__main__":

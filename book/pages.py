@@ -13,6 +13,7 @@ import nbformat
 import yaml
 
 PROSE = Path(__file__).parent
+COMMITTED = PROSE.parent / "results" / "imagenette" / "summary"
 HIDDEN = {"parameters", "injected-parameters", "imports"}
 CHAPTERS = (
     "01_train",
@@ -25,6 +26,7 @@ CHAPTERS = (
     "08_counterfactual",
     "12_convergence",
 )
+REAL = ("imagenette", "insights")  # chapters on the numbers in COMMITTED
 OWN = ("10_explain", "11_own_model")
 DOWNLOADS = {
     "01_train": ["training.csv"],
@@ -85,6 +87,8 @@ def main(results: Path, title: str) -> None:
     shutil.copytree(PROSE / "_static", book / "_static")
     for prose in PROSE.glob("*.md"):
         shutil.copy(prose, book / prose.name)
+    if COMMITTED.is_dir():
+        shutil.copytree(COMMITTED, book / "imagenette-summary")
     config = yaml.safe_load((PROSE / "_config.yml").read_text())
     config["title"] = title
     (book / "_config.yml").write_text(yaml.safe_dump(config))
@@ -111,6 +115,8 @@ def main(results: Path, title: str) -> None:
     (book / "provenance.md").write_text(provenance(manifests))
     (book / "contents.md").write_text(contents([manifest["page"] for manifest in manifests]))
     parts[0]["chapters"].append({"file": "contents"})
+    if COMMITTED.is_dir():
+        parts.append({"caption": "Real photographs", "chapters": [{"file": f} for f in REAL]})
     about = ["method", "methods", "measures", "images", "provenance"]
     parts.append({"caption": "Background", "chapters": [{"file": f} for f in about]})
     toc = {"format": "jb-book", "root": "intro", "parts": parts}

@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 
 from ttame_core import figures, tables
 from ttame_core.statistics import averages, bootstrap_interval, means_table
+from ttame_core.study_figures import convergence_curves
 
 
 def scores():
@@ -43,6 +44,23 @@ def test_a_table_reads_mean_and_interval():
     table = tables.wide_table(means)
     half = (means["high"][0] - means["low"][0]) / 2
     assert table.loc["t-tame", "AD(15) ↓"] == f"11.5 ±{half:.1f}"
+
+
+def test_convergence_has_a_row_a_backbone_and_a_line_a_start():
+    parts = [
+        scores().assign(steps=steps, method=start, value=scores()["value"] / (1 + steps))
+        for steps in (0, 10, 100)
+        for start in ("random", "warm")
+    ]
+    means = means_table(pd.concat(parts), by=["backbone", "method", "steps"])
+    figure = convergence_curves(means)
+    assert [axis.get_ylabel() for axis in figure.axes] == ["a", "b"]
+    for axis in figure.axes:
+        lines = [line for line in axis.get_lines() if len(line.get_xdata()) == 3]
+        assert [line.get_label() for line in lines] == ["random", "warm"]
+        assert list(lines[0].get_xdata()) == [0, 10, 100]
+        assert list(lines[0].get_ydata()) == sorted(lines[0].get_ydata(), reverse=True)
+    plt.close(figure)
 
 
 def test_averages_over_v_are_taken_image_by_image():

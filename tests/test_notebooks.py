@@ -135,6 +135,25 @@ def test_costs_are_there_for_every_method(smoke):
     assert set(costs.loc["demo_vit"].index) >= {"transformer-lrp", "random"}
 
 
+def test_studies_on_validation_images_are_in_the_summary(smoke):
+    curves = pd.read_csv(smoke / "summary" / "convergence.csv")
+    assert set(curves["backbone"]) == {"demo_vit"}
+    assert set(curves["method"]) == {"random", "warm"}
+    assert (curves.groupby(["method", "measure", "v"])["steps"].agg(set) == {0, 1, 3}).all()
+    grid = pd.read_csv(smoke / "summary" / "grid.csv")
+    assert set(zip(grid["max_lr"], grid["steps"], strict=True)) == {
+        (rate, steps) for rate in (0.03, 0.1) for steps in (2, 3)
+    }
+
+
+def test_the_summary_says_what_made_it(smoke):
+    manifests = json.loads((smoke / "summary" / "manifests.json").read_text())
+    assert len({m["run_id"] for m in manifests}) == len(manifests)
+    made = {(m["notebook"], m["parameters"].get("backbone")) for m in manifests}
+    assert made >= {(n, b) for n in ("01_train", "02_evaluate", "03_road") for b in BACKBONES}
+    assert {("12_convergence", "demo_vit"), ("09_compare", None)} <= made
+
+
 def test_pages_hide_the_plumbing(smoke):
     text = (smoke / "book" / "_build" / "html" / "demo_vit" / "02_evaluate.html").read_text()
     assert "injected" not in text.lower()

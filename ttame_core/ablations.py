@@ -8,6 +8,7 @@ import pandas as pd
 
 from ttame_core.attention import VARIANTS
 from ttame_core.backbones import Backbone
+from ttame_core.configuration import TRAINED
 from ttame_core.editions import Edition
 from ttame_core.errors import NotServedError
 from ttame_core.explainer import TTAME
@@ -135,7 +136,8 @@ def study_recipe(edition: Edition, name: str) -> Recipe:
 
 def grid(edition: Edition, name: str) -> list[Recipe]:
     """List the recipes of the grid search: learning rates by steps, the edition's own among them; the rest as it has it."""
-    settings, recipe = edition.config["tune"], edition.recipe(name)
+    settings = {**edition.config["tune"], **edition.entry(name).get("tune", {})}
+    recipe = edition.recipe(name)
     rates = sorted({*settings["max_lr"], recipe.max_lr})
     lengths = sorted({*settings["steps"], recipe.steps})
     return [replace(recipe, max_lr=rate, steps=steps) for steps in lengths for rate in rates]
@@ -175,7 +177,8 @@ def starts_and_steps(
             name = f"start={start},steps={steps}"
             longer = replace(recipe, steps=steps)
             training = edition.training(backbone, recipe=longer, name=name)
-            yield start, steps, training.explainer([], progress(name) if progress else None)
+            own = [edition.training_files(backbone.name, method)[0] for method in TRAINED]
+            yield start, steps, training.explainer(own, progress(name) if progress else None)
 
 
 def ablate(

@@ -163,6 +163,14 @@ class Run:
                 figure.savefig(path, metadata=undated.get(path.suffix))
         self.outputs += names
 
+    def save_manifests(self, name: str) -> None:
+        """Write the manifests of all notebooks that ran for this edition as one file."""
+        files = sorted(self.edition.results.glob("*/[0-9][0-9]_*.json"))
+        manifests = [json.loads(file.read_text()) for file in files]
+        with atomic_path(self.folder / name) as path:
+            path.write_text(json.dumps([*manifests, self.manifest()], indent=1) + "\n")
+        self.outputs.append(name)
+
     def finish(self) -> None:
         """Write the manifest and say what was written; checkpoints are of no more use then."""
         with atomic_path(self.folder / f"{self.notebook}.json") as path:

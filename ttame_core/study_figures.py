@@ -141,26 +141,39 @@ def differences_plot(differences: pd.DataFrame, measure: str, v: float) -> Figur
 
 
 def convergence_curves(means: pd.DataFrame) -> Figure:
-    """Draw AD and IC over the number of training steps, a line a start, with 95 % intervals.
+    """Draw AD and IC over the number of training steps, a row a backbone, a line a start, with 95 % intervals.
 
     Parameters
     ----------
     means : DataFrame
-        As `statistics.means_table` returns it by ``method`` (the start) and ``steps``.
+        As `statistics.means_table` returns it by ``backbone``, ``method`` (the start) and ``steps``.
 
     Returns
     -------
     Figure
     """
-    panels = means[["measure", "v"]].drop_duplicates().itertuples(index=False)
-    figure, axes = plt.subplots(1, 4, figsize=(12, 2.8), layout="constrained")
-    for axis, (measure, v) in zip(axes, panels, strict=False):
-        chosen = means[(means["measure"] == measure) & (means["v"] == v)]
-        for start, line in chosen.groupby("method", sort=False):
-            line = line.sort_values("steps")
-            axis.plot(line["steps"], line["mean"], marker="o", label=start)
-            axis.fill_between(line["steps"], line["low"], line["high"], alpha=0.2)
-        axis.set_xscale("symlog", linthresh=10)
-        axis.set(title=measure_label(measure, v), xlabel="steps")
-    axes[0].legend(title="start")
+    known = means[means["measure"].isin(["ad", "ic"])]
+    panels = list(known[["measure", "v"]].drop_duplicates().itertuples(index=False))
+    backbones = list(known.groupby("backbone", sort=False))
+    figure, axes = plt.subplots(
+        len(backbones),
+        len(panels),
+        figsize=(3 * len(panels), 2.8 * len(backbones)),
+        squeeze=False,
+        sharex=True,
+        layout="constrained",
+    )
+    for row, (backbone, of_backbone) in zip(axes, backbones, strict=True):
+        for axis, (measure, v) in zip(row, panels, strict=True):
+            chosen = of_backbone[(of_backbone["measure"] == measure) & (of_backbone["v"] == v)]
+            for start, line in chosen.groupby("method", sort=False):
+                line = line.sort_values("steps")
+                axis.plot(line["steps"], line["mean"], marker="o", label=start)
+                axis.fill_between(line["steps"], line["low"], line["high"], alpha=0.2)
+            axis.set_xscale("symlog", linthresh=10)
+            axis.set(title=measure_label(measure, v))
+        row[0].set_ylabel(backbone)
+    for axis in axes[-1]:
+        axis.set_xlabel("steps")
+    axes[0, 0].legend(title="start")
     return figure

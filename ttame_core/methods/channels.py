@@ -20,8 +20,9 @@ def score_cam(
 
     Each channel of the target layer, upsampled and scaled to [0, 1], masks the image by the backbone's own
     procedure; the softmax over channels of the class's logits weighs them, as in the grad-cam library. That
-    one builds all masked images of a batch at once, gigabytes for a ResNet-50; here they pass in chunks. (Its maps
-    are these where it upsamples as PyTorch does by default, half-pixel centres; its own default aligns corners.)
+    one builds all masked images of a batch at once, gigabytes for a ResNet-50; here they pass in chunks, and all
+    channels that are constant over an image (of a rectified layer often a third) share one forward, as each
+    scales to an empty mask. (Its maps are these where it upsamples as PyTorch does by default, half-pixel centres; its own default aligns corners.)
 
     Parameters
     ----------
@@ -44,11 +45,14 @@ def score_cam(
         activations = backbone.output_of(layer, images)  # (B, C, h, w)
         maps: list[Tensor] = []
         for image, maps_of_image, c in zip(images, activations, classes, strict=True):
+            varied = maps_of_image.amax((1, 2)) > maps_of_image.amin((1, 2))  # (C,)
+            tried = torch.cat([maps_of_image[varied], maps_of_image[~varied][:1]])
             logits = []
-            for part in maps_of_image.split(chunk or batch_that_suits(images)):
+            for part in tried.split(chunk or batch_that_suits(images)):
                 masks = minmax(upsample(part[None], image.shape[-2:])[0])  # (n, H, W)
                 logits.append(backbone(image.expand(len(part), -1, -1, -1), masks)[:, c])
-            weights = torch.cat(logits).softmax(0)  # (C,)
+            position = torch.where(varied, varied.cumsum(0) - 1, varied.sum())
+            weights = torch.cat(logits)[position].softmax(0)  # (C,)
             maps.append(torch.einsum("c,chw->hw", weights, maps_of_image).relu())
             if progress:
                 progress(len(maps), len(images))
