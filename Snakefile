@@ -63,7 +63,7 @@ def of(folder, *keys):
     rest = {}
     for key in ("seed", *keys):
         section, _, part = key.partition(".")
-        found = EDITION.config[section]
+        found = EDITION.config.get(section)
         rest[key] = found.get(part) if part else found
     return json.dumps({"entry": entry, "data": data, **rest}, sort_keys=True)
 
@@ -103,7 +103,7 @@ rule train:
     threads: 1
     params:
         given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
-        settings=lambda w: of(w.folder, "train"),
+        settings=lambda w: of(w.folder, "train", "trained"),
         rivals=[m for m in EDITION.config["evaluate"]["methods"] if m in TRAINED],
     shell:
         RUN
@@ -251,7 +251,7 @@ rule converge:
     threads: 1
     params:
         given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
-        settings=lambda w: of(w.folder, "train", "converge"),
+        settings=lambda w: of(w.folder, "train", "trained", "converge"),
     shell:
         RUN
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import ttame_core as tt
-from ttame_core.ablations import ablate, ablations, by_taps, grid, starts_and_steps, study_recipe
+from ttame_core.ablations import ablate, ablations, by_taps, grid, study_recipe, training_lengths
 from ttame_core.losses import released_variation_loss, variation_loss
 
 ROOT = Path(__file__).parents[1]
@@ -149,15 +149,18 @@ def test_the_rest_of_the_grid_is_the_editions(edition):
     assert {replace(r, max_lr=0.1, steps=3) for r in recipes} == {edition.recipe("demo_vit")}
 
 
-def test_each_start_is_shown_before_and_after_its_trainings(edition):
+def test_each_kind_is_shown_before_and_after_its_trainings(edition):
     edition.config["converge"] = {"steps": [2], "images": 4}
     model = edition.backbone("demo_resnet", ["layer2", "layer3", "layer4"])
-    found = {(start, steps): e for start, steps, e in starts_and_steps(edition, model)}
-    assert list(found) == [("random", 0), ("random", 2), ("warm", 0), ("warm", 2)]
+    found = {(method, steps): e for method, steps, e in training_lengths(edition, model)}
+    methods = ["t-tame", "t-tame-warm", "t-tame-scaled"]
+    assert list(found) == [(method, steps) for method in methods for steps in (0, 2)]
     weights = {key: e.attention.fusion.weight for key, e in found.items()}
-    assert (weights["warm", 0][:, :-80] == 0).all() and (weights["random", 0] != 0).all()
-    for start in ("random", "warm"):
-        assert not torch.equal(weights[start, 0], weights[start, 2])
+    assert (weights["t-tame-warm", 0][:, :-80] == 0).all() and (weights["t-tame", 0] != 0).all()
+    for method in methods:
+        assert not torch.equal(weights[method, 0], weights[method, 2])
+    assert found["t-tame", 0].attention.scales is None
+    assert (found["t-tame-scaled", 0].attention.scales != 1).all()
     vgg = tt.load_backbone("demo_vgg")  # its head is no one layer on the last tap
     edition.config["backbones"]["demo_vgg"] = {"data": "digits"}
-    assert {start for start, *_ in starts_and_steps(edition, vgg)} == {"random"}
+    assert {name for name, *_ in training_lengths(edition, vgg)} == {"t-tame", "t-tame-scaled"}

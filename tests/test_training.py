@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import ttame_core as tt
+from ttame_core.data import spread
 from ttame_core.losses import sample_other_classes
 from ttame_core.training import training_step
 
@@ -36,6 +37,29 @@ def test_frozen_means_frozen(tiny, noise):
     assert not same(state(explainer.attention), start)
     explainer.train()
     assert not any(m.training for m in tiny.modules())
+
+
+def test_scaled_maps_are_trained_alike_whatever_the_classifiers_scale(tiny, noise):
+    """A classifier whose maps are a thousand times as large, and its head as much smaller, is the same classifier."""
+    histories = []
+    for factor in (1.0, 1000.0):
+        explainer = tt.TTAME(tiny, "scaled")
+        features = tiny.features
+
+        def enlarged(images, features=features, factor=factor):
+            logits, maps = features(images)
+            return logits, [factor * m for m in maps]
+
+        object.__setattr__(tiny, "features", enlarged)
+        history = tt.train(explainer, noise, RECIPE)
+        object.__delattr__(tiny, "features")
+        histories.append([row["total"] for row in history])
+        batch = torch.stack([item["image"] for item in spread(noise, RECIPE.batch_size)])
+        squares = [m.square().mean() for m in tiny.features(batch)[1]]
+        expected = factor * torch.stack(squares).sqrt()
+        assert torch.allclose(explainer.attention.scales, expected, rtol=1e-4)
+    assert histories[0] == pytest.approx(histories[1], rel=1e-4)
+    assert tt.TTAME(tiny).attention.scales is None
 
 
 def test_same_seed_same_bytes(tiny, noise):

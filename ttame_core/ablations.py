@@ -15,8 +15,7 @@ from ttame_core.explainer import TTAME
 from ttame_core.masking import ORDERS
 from ttame_core.progress import Tell
 from ttame_core.taps import TAPS
-from ttame_core.training import Recipe
-from ttame_core.warm_start import STARTS, warm_start
+from ttame_core.training import Recipe, initialise
 
 
 @dataclass(frozen=True)
@@ -143,10 +142,10 @@ def grid(edition: Edition, name: str) -> list[Recipe]:
     return [replace(recipe, max_lr=rate, steps=steps) for steps in lengths for rate in rates]
 
 
-def starts_and_steps(
+def training_lengths(
     edition: Edition, backbone: Backbone, progress: Callable[[str], Tell] | None = None
 ) -> Iterator[tuple[str, int, TTAME]]:
-    """Train from each start for each number of steps that the edition lists; the rest as the edition has it.
+    """Train each kind of T-TAME for each number of steps that the edition lists; the rest as the edition has it.
 
     Parameters
     ----------
@@ -160,25 +159,23 @@ def starts_and_steps(
     Yields
     ------
     tuple of str, int and TTAME
-        Start, steps and explainer; first each start itself, after 0 steps. A start that cannot serve the backbone
-        is left out.
+        Method, steps and explainer; first what each starts from, after 0 steps. One that cannot serve the
+        backbone is left out.
     """
-    for start in STARTS:
-        recipe = replace(edition.recipe(backbone.name), start=start)
+    for method in (name for name in TRAINED if name.startswith("t-tame")):
         try:
-            training = edition.training(backbone, recipe=recipe, name="start")
+            full = edition.training(backbone, method=method)
         except NotServedError:
             continue
-        untrained = TTAME(training.backbone, seed=training.seed).eval()
-        if start == "warm":
-            warm_start(untrained)
-        yield start, 0, untrained
+        untrained = TTAME(full.backbone, full.variant, seed=full.seed).eval()
+        initialise(untrained, full.images(), full.recipe)
+        yield method, 0, untrained
         for steps in edition.config["converge"]["steps"]:
-            name = f"start={start},steps={steps}"
-            longer = replace(recipe, steps=steps)
-            training = edition.training(backbone, recipe=longer, name=name)
-            own = [edition.training_files(backbone.name, method)[0] for method in TRAINED]
-            yield start, steps, training.explainer(own, progress(name) if progress else None)
+            name = f"{method},steps={steps}"
+            recipe = replace(full.recipe, steps=steps)
+            training = edition.training(backbone, full.variant, recipe=recipe, name=name)
+            tell = progress(name) if progress else None
+            yield method, steps, training.explainer([full.file], tell)
 
 
 def ablate(

@@ -20,9 +20,11 @@ VARIANTS: dict[str, dict] = {
     "two_taps": {"taps": 2},
     "one_tap": {"taps": 1},
     "l_cam_img": {"taps": 1, "branches": False},
+    "scaled": {"scaled": True},
 }
-"""The rows of Table VI, and the rival L-CAM-Img (Gkartzonika et al., ECCVW 2022: one 1x1 convolution on the last tap,
-trained alike), as options of `AttentionMechanism`; ``taps`` keeps the last so many."""
+"""The rows of Table VI, the rival L-CAM-Img (Gkartzonika et al., ECCVW 2022: one 1x1 convolution on the last tap,
+trained alike), and, beyond the paper, feature maps at unit scale, as options of `AttentionMechanism`; ``taps`` keeps
+the last so many."""
 
 
 class FeatureBranch(nn.Module):
@@ -75,6 +77,10 @@ class AttentionMechanism(nn.Module):
         Use the last so many feature maps only ("two layers", "one layer"); all by default.
     branches : bool
         Whether there are feature branches at all, or the taps are fused as they are.
+    scaled : bool
+        Beyond the paper: feature maps are divided by a number a tap, their root mean square in `measure_scales`.
+        Classifiers' maps differ in scale by orders of magnitude; where it is far from 1 the skip connection
+        drowns the branch, the sigmoid saturates, and no learning rate suits all taps.
 
     Raises
     ------
@@ -92,6 +98,7 @@ class AttentionMechanism(nn.Module):
         activation: str = "relu",
         taps: int | None = None,
         branches: bool = True,
+        scaled: bool = False,
     ):
         super().__init__()
         taps = len(channels) if taps is None else taps
@@ -105,6 +112,15 @@ class AttentionMechanism(nn.Module):
             for c in self.channels
         )
         self.fusion = nn.Conv2d(sum(self.channels), num_classes, kernel_size=1)
+        self.scales: Tensor | None
+        self.register_buffer("scales", torch.ones(taps) if scaled else None)
+
+    @torch.no_grad()
+    def measure_scales(self, features: Sequence[Tensor]) -> None:
+        """Take the root mean squares of feature maps ``(B, C_i, h_i, w_i)`` as their scales, where it is scaled."""
+        if self.scales is not None:
+            squares = [f.square().mean() for f in features[-len(self.branches) :]]
+            self.scales.copy_(torch.stack(squares).sqrt())
 
     @property
     def num_classes(self) -> int:
@@ -128,6 +144,8 @@ class AttentionMechanism(nn.Module):
             ``(B, k, h_e, w_e)`` with ``(h_e, w_e)`` the size of the largest feature map.
         """
         features = features[-len(self.branches) :]
+        if self.scales is not None:
+            features = [f / scale for f, scale in zip(features, self.scales, strict=True)]
         size = max((tuple(f.shape[-2:]) for f in features), key=lambda s: s[0] * s[1])
         weights = self.fusion.weight.flatten(1).split(self.channels, dim=1)  # K x C_i each
         logits: Any = 0.0

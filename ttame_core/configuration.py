@@ -16,6 +16,7 @@ from ttame_core.errors import TTAMEError, nearest
 TRAINED: dict[str, dict[str, Any]] = {
     "t-tame": {},
     "t-tame-warm": {"start": "warm"},
+    "t-tame-scaled": {"variant": "scaled"},
     "l-cam-img": {"variant": "l_cam_img"},
 }
 """Methods that are trained, with what sets them apart from T-TAME as the edition trains it."""

@@ -181,7 +181,7 @@ class Edition(Configuration):
         """
         if method == "l-cam-img" and backbone.tokens:
             raise NotServedError(f"{backbone.name} works on tokens, {method} is for CNNs")
-        apart = dict(TRAINED[method])
+        apart = TRAINED[method] | self.config.get("trained", {}).get(method, {})
         of_method = apart.pop("variant", self.variant(backbone.name))
         variant = variant or of_method
         recipe = recipe or replace(self.recipe(backbone.name), **apart)

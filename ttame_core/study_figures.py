@@ -141,12 +141,12 @@ def differences_plot(differences: pd.DataFrame, measure: str, v: float) -> Figur
 
 
 def convergence_curves(means: pd.DataFrame) -> Figure:
-    """Draw AD and IC over the number of training steps, a row a backbone, a line a start, with 95 % intervals.
+    """Draw AD and IC over the number of training steps, a row a backbone, a line a method, with 95 % intervals.
 
     Parameters
     ----------
     means : DataFrame
-        As `statistics.means_table` returns it by ``backbone``, ``method`` (the start) and ``steps``.
+        As `statistics.means_table` returns it by ``backbone``, ``method`` and ``steps``.
 
     Returns
     -------
@@ -166,14 +166,14 @@ def convergence_curves(means: pd.DataFrame) -> Figure:
     for row, (backbone, of_backbone) in zip(axes, backbones, strict=True):
         for axis, (measure, v) in zip(row, panels, strict=True):
             chosen = of_backbone[(of_backbone["measure"] == measure) & (of_backbone["v"] == v)]
-            for start, line in chosen.groupby("method", sort=False):
+            for method, line in chosen.groupby("method", sort=False):
                 line = line.sort_values("steps")
-                axis.plot(line["steps"], line["mean"], marker="o", label=start)
+                axis.plot(line["steps"], line["mean"], marker="o", label=method)
                 axis.fill_between(line["steps"], line["low"], line["high"], alpha=0.2)
             axis.set_xscale("symlog", linthresh=10)
             axis.set(title=measure_label(measure, v))
         row[0].set_ylabel(backbone)
     for axis in axes[-1]:
         axis.set_xlabel("steps")
-    axes[0, 0].legend(title="start")
+    axes[0, 0].legend()
     return figure

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ttame_core.backbones import Backbone
+from ttame_core.data import spread, stack
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.files import atomic_path
@@ -114,8 +115,7 @@ def train(
         )
     fabric = fabric or Fabric(accelerator="auto", devices=1)
     explainer.to(fabric.device)
-    if recipe.start == "warm":
-        warm_start(explainer)
+    initialise(explainer, images, recipe)
     optimizer = _optimizer(explainer.attention, recipe)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.max_lr, total_steps=recipe.steps + 1, cycle_momentum=False
@@ -159,6 +159,27 @@ def train(
             progress(step + 1, recipe.steps)
     explainer.eval()
     return history
+
+
+@torch.no_grad()
+def initialise(explainer: TTAME, images: Dataset, recipe: Recipe) -> None:
+    """Prepare an attention mechanism for its first step: a warm start, its feature maps' scales.
+
+    Parameters
+    ----------
+    explainer : TTAME
+        Changed in place where its recipe or its variant asks for it.
+    images : Dataset
+        Training images; a batch of them, spread over all, gives the scales.
+    recipe : Recipe
+        Start and batch size.
+    """
+    if recipe.start == "warm":
+        warm_start(explainer)
+    if explainer.attention.scales is not None:
+        backbone = explainer.backbone
+        batch = stack(spread(images, recipe.batch_size)).to(backbone.mean.device)
+        explainer.attention.measure_scales(backbone.features(batch)[1])
 
 
 def training_step(

@@ -32,9 +32,12 @@ def warm_start(explainer: TTAME) -> None:
     Raises
     ------
     NotServedError
-        If the head is not one linear layer on the last tap's channels, or the branches have no skip and batch norm.
+        If the head is not one linear layer on the last tap's channels, the branches have no skip and batch norm,
+        or feature maps are scaled.
     """
     weight, attention = check_warm_start(explainer.backbone), explainer.attention
+    if attention.scales is not None:
+        raise NotServedError("a warm start needs feature maps as they are, not scaled ones")
     channels = attention.channels[-1]
     for branch in attention.branches:
         norm = getattr(branch, "norm", None)
