@@ -93,16 +93,36 @@ def test_the_librarys_maps(name, method, library, backbones, digits, monkeypatch
         assert torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] > 0.9999
 
 
-def test_grad_cam_of_a_vit_is_the_librarys(backbones, digits):
+@pytest.mark.parametrize(
+    ("method", "library"),
+    [("grad-cam", GradCAM), ("grad-cam++", GradCAMPlusPlus), ("layer-cam", LayerCAM)],
+)
+def test_the_librarys_maps_of_a_vit(method, library, backbones, digits):
     backbone = backbones["demo_vit"]
     classes = backbone(digits).argmax(1)
-    with GradCAM(_Logits(backbone), [target_layer(backbone)], backbone.grid) as cam:
+    with library(_Logits(backbone), [target_layer(backbone)], backbone.grid) as cam:
         theirs = cam(
             digits.clone().requires_grad_(), [ClassifierOutputTarget(int(c)) for c in classes]
         )
-    assert torch.allclose(
-        make("grad-cam", backbone)(digits, classes), torch.as_tensor(theirs), atol=1e-4
-    )
+    ours = make(method, backbone)(digits, classes)
+    assert torch.allclose(ours, torch.as_tensor(theirs), atol=1e-4)
+
+
+def test_score_cam_of_a_vit_is_the_librarys_on_masked_standardised_images(
+    backbones, digits, monkeypatch
+):
+    """The library masks what it is given: for a ViT's own procedure that is standardised images."""
+    half_pixel = lambda size: nn.Upsample(size, mode="bilinear")  # noqa: E731
+    monkeypatch.setattr(nn, "UpsamplingBilinear2d", half_pixel)
+    backbone = backbones["demo_vit"]
+    classes = backbone(digits).argmax(1)
+    with ScoreCAM(backbone.model, [target_layer(backbone)], backbone.grid) as cam:
+        theirs = torch.as_tensor(
+            cam(backbone.standardise(digits), [ClassifierOutputTarget(int(c)) for c in classes])
+        )
+    ours = upsample(make("score-cam", backbone)(digits, classes), digits.shape[-2:])
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] > 0.9999
 
 
 def right_half(images):
@@ -160,6 +180,19 @@ def test_every_method_prefers_the_half_the_model_looks_at(kind, method):
     images = torch.rand(4, 3, 16, 16)
     options = {"masks": 4000} if method == "rise" else {}
     maps = upsample(make(method, backbone, **options)(images, backbone(images).argmax(1)), (16, 16))
+    left, right = maps[..., :8].sum((1, 2)), maps[..., 8:].sum((1, 2))
+    assert (right > left).all()
+
+
+@pytest.mark.parametrize("kind", [RightHalf, RightHalfViT])
+@pytest.mark.parametrize("variant", ["proposed", "scaled", "l_cam_img"])
+def test_trained_methods_learn_which_half_the_model_looks_at(kind, variant):
+    backbone = looking_right(kind)
+    explainer = tt.TTAME(backbone, variant)
+    images = torch.rand(32, 3, 16, 16)
+    recipe = tt.Recipe(steps=60, batch_size=8, max_lr=0.3)
+    tt.train(explainer, [{"image": image} for image in images], recipe)
+    maps = upsample(explainer(images[:4], torch.zeros(4, dtype=torch.long)).maps, (16, 16))
     left, right = maps[..., :8].sum((1, 2)), maps[..., 8:].sum((1, 2))
     assert (right > left).all()
 
@@ -349,8 +382,10 @@ def test_nothing_is_left_behind(kind, method, tiny, only_new_objects):
         for _ in range(repeats):
             explain(image, c)
         gc.collect()
-        live.append(sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects()))
-    assert live[1] <= live[0]
+        tensors = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
+        live.append((len(tensors), sum(t.untyped_storage().nbytes() for t in tensors)))
+        del tensors
+    assert live[1][0] <= live[0][0] and live[1][1] <= live[0][1]  # objects, bytes
     modules = list(backbone.modules())
     hooks = [
         h for m in modules for h in (*m._forward_hooks, *m._forward_pre_hooks, *m._backward_hooks)
