@@ -230,15 +230,15 @@ def test_score_cam_of_a_linear_model():
 
 
 def test_constant_channels_share_one_forward_of_score_cam():
-    weight, image = torch.randn(2, 4, 6, 6), torch.rand(4, 6, 6)
+    weight, image = torch.randn(2, 3, 6, 6), torch.rand(3, 6, 6)
     image[0], image[2] = 0.5, 0.0
     backbone = linear(weight)
-    scores = [(weight[1] * image * minmax(image[c])).sum() for c in range(4)]
+    scores = [(weight[1] * image * minmax(image[c])).sum() for c in range(3)]
     expected = torch.einsum("c,chw->hw", torch.stack(scores).softmax(0), image)
     with counted_passes(backbone.model) as passes:
         maps = tt.method("score-cam", backbone, chunk=1)(image[None], torch.tensor([1]))
     assert torch.allclose(maps[0], minmax(expected), atol=1e-5)
-    assert passes.forwards == 1 + 3  # for the map, two channels, and both constant ones
+    assert passes.forwards == 1 + 2  # for the maps, the one that varies, and both constant ones
 
 
 class Share(nn.Module):
