@@ -230,8 +230,8 @@ def test_score_cam_of_a_linear_model():
 
 
 def test_constant_channels_share_one_forward_of_score_cam():
-    weight, image = torch.randn(2, 3, 6, 6), torch.rand(3, 6, 6)
-    image[0], image[2] = 0.5, 0.0
+    weight, image = 0.1 * torch.rand(2, 3, 6, 6), torch.rand(3, 6, 6)
+    image[0], image[2] = -0.5, -0.1  # below zero, or a constant would not show in a scaled map
     backbone = linear(weight)
     scores = [(weight[1] * image * minmax(image[c])).sum() for c in range(3)]
     expected = torch.einsum("c,chw->hw", torch.stack(scores).softmax(0), image)
