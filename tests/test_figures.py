@@ -46,7 +46,7 @@ def test_a_table_reads_mean_and_interval():
     assert table.loc["t-tame", "AD(15) ↓"] == f"11.5 ±{half:.1f}"
 
 
-def test_convergence_has_a_row_a_backbone_and_a_line_a_start():
+def test_convergence_has_a_row_a_backbone_and_a_line_a_method():
     parts = [
         scores().assign(steps=steps, method=start, value=scores()["value"] / (1 + steps))
         for steps in (0, 10, 100)
