@@ -117,10 +117,14 @@ class AttentionMechanism(nn.Module):
 
     @torch.no_grad()
     def measure_scales(self, features: Sequence[Tensor]) -> None:
-        """Take the root mean squares of feature maps ``(B, C_i, h_i, w_i)`` as their scales, where it is scaled."""
+        """Take the root mean squares of feature maps ``(B, C_i, h_i, w_i)`` as their scales, where it is scaled.
+
+        A tap that is 0 on all of them keeps its values as they are.
+        """
         if self.scales is not None:
             squares = [f.square().mean() for f in features[-len(self.branches) :]]
-            self.scales.copy_(torch.stack(squares).sqrt())
+            scales = torch.stack(squares).sqrt()
+            self.scales.copy_(scales.where(scales > 0, 1.0))
 
     @property
     def num_classes(self) -> int:

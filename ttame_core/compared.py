@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import pandas as pd
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ttame_core.backbones import Backbone
@@ -11,7 +10,6 @@ from ttame_core.configuration import TRAINED
 from ttame_core.data import spread
 from ttame_core.editions import Edition
 from ttame_core.errors import NotServedError
-from ttame_core.layers import batch_that_suits
 from ttame_core.methods import Method, method
 from ttame_core.metrics import Measures, evaluate
 from ttame_core.progress import Tell
@@ -142,15 +140,13 @@ def score_rounds(
         As `evaluate` returns it, in the edition's order of methods.
     """
     settings = edition.config["evaluate"]
-    size = backbone.preprocessing.image_size
-    chunk = batch_that_suits(torch.empty(1, 3, size, size, device=backbone.mean.device))
     parts = []
     for images, methods in rounds:
         count = len(images)  # type: ignore[arg-type]
         label = f"{backbone.name}, {', '.join(methods)}"
         tell = _of_so_many(progress(label), count) if progress else None
         batches = DataLoader(images, batch_size=settings["batch_size"])
-        parts.append(evaluate(backbone, methods, batches, measures, edition.seed, chunk, tell))
+        parts.append(evaluate(backbone, methods, batches, measures, edition.seed, progress=tell))
     return in_order(pd.concat(parts), settings["methods"])
 
 

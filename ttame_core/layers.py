@@ -55,9 +55,9 @@ def batch_that_suits(images: Tensor) -> int:
     Returns
     -------
     int
-        On a CPU as many pixels as four images of 224 x 224 have.
+        On a CPU as many pixels as eight images of 224 x 224 have.
     """
-    share = 4 if images.device.type == "cpu" else 64
+    share = 8 if images.device.type == "cpu" else 64
     return max(1, share * 224**2 // (images.shape[-1] * images.shape[-2]))
 
 

@@ -150,7 +150,7 @@ def score_batch(
     measures: Measures = MASKING,
     truth: Tensor | None = None,
     seed: int = 0,
-    chunk: int = 64,
+    chunk: int | None = None,
     allow_constant: bool = False,
 ) -> dict[tuple[str, float], Tensor]:
     """Compute measures of a batch of maps.
@@ -173,8 +173,8 @@ def score_batch(
         ``(B, H, W)`` bool, pixels of the object.
     seed : int
         Of the order among equal map values, and of the imputation's noise.
-    chunk : int
-        Images a forward pass; bounds the memory, does not change the scores.
+    chunk : int, optional
+        Images a forward pass; bounds the memory, does not change the scores. By default what suits the device.
     allow_constant : bool
         Score maps that are the same everywhere: the all-ones control.
 
@@ -215,7 +215,7 @@ def evaluate(
     batches: Iterable[dict],
     measures: Measures = MASKING,
     seed: int = 0,
-    chunk: int = 64,
+    chunk: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """Score methods on the same images, one row an image, method, measure and v.
@@ -232,8 +232,8 @@ def evaluate(
         Keys of `MEASURES` and their percentages v.
     seed : int
         Of the order among equal map values, and of the imputation's noise.
-    chunk : int
-        Images a forward pass.
+    chunk : int, optional
+        Images a forward pass; by default what suits the device.
     progress : callable, optional
         Called with the number of images done.
 

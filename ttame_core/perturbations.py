@@ -9,6 +9,7 @@ from torchvision.transforms.functional import gaussian_blur
 from ttame_core.backbones import Backbone
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.imputation import impute
+from ttame_core.layers import batch_that_suits
 from ttame_core.masking import check_percentage, enlarged, mask_images, ranks
 
 KINDS = ("masked", "morf", "lerf", "insertion", "deletion")
@@ -23,7 +24,7 @@ def perturbed_confidences(
     maps: Tensor,
     perturbations: Iterable[tuple[str, float]],
     seed: int = 0,
-    chunk: int = 64,
+    chunk: int | None = None,
 ) -> dict[tuple[str, float], Tensor]:
     """Compute softmax scores of given classes for images changed by their maps.
 
@@ -41,8 +42,8 @@ def perturbed_confidences(
         Kind and percentage v; see `perturb`.
     seed : int
         Of the order among equal map values, and of the imputation's noise.
-    chunk : int
-        Images a forward pass; bounds the memory, does not change the scores.
+    chunk : int, optional
+        Images a forward pass; bounds the memory, does not change the scores. By default what suits the device.
 
     Returns
     -------
@@ -62,7 +63,7 @@ def perturbed_confidences(
     if maps.ndim != 3 or len(maps) != len(images):
         raise TTAMEError(f"maps are {tuple(maps.shape)}; expected ({len(images)}, h, w)")
     scores: dict[tuple[str, float], list[Tensor]] = {key: [] for key in wanted}
-    for part in torch.arange(len(images)).split(chunk):
+    for part in torch.arange(len(images)).split(chunk or batch_that_suits(images)):
         some, chosen = images[part], classes[part, None]
         large = enlarged(maps[part], images.shape[-2:])
         rank = ranks(large, seed) if any(key != ("masked", 100) for key in wanted) else None

@@ -22,7 +22,8 @@ def score_cam(
     procedure; the softmax over channels of the class's logits weighs them, as in the grad-cam library. That
     one builds all masked images of a batch at once, gigabytes for a ResNet-50; here they pass in chunks, and all
     channels that are constant over an image (of a rectified layer often a third) share one forward, as each
-    scales to an empty mask. (Its maps are these where it upsamples as PyTorch does by default, half-pixel centres; its own default aligns corners.)
+    scales to an empty mask. (Its maps are these where it upsamples as PyTorch does by default, half-pixel
+    centres; its own default aligns corners.)
 
     Parameters
     ----------
