@@ -19,6 +19,9 @@ for name, file in EDITION.missing.items():
 RESULTS = os.path.relpath(EDITION.home)
 FOLDERS = {EDITION.folder(name).name: name for name in EDITION.backbones}
 SHIPPED = [f"ttame_core/weights/{name}.safetensors" for name in EDITION.demo_backbones]
+COMMITTED = sorted(
+    glob_wildcards("results/imagenette/summary/{file}").file
+)  # the book has chapters on it
 STUDIED = [EDITION.folder(name).name for name in EDITION.studied]
 CONVERGED = STUDIED if EDITION.config.get("converge") else []
 OWN = ["10_explain", "11_own_model"] if EDITION.config.get("own") else []
@@ -324,6 +327,7 @@ rule book:
         + expand(rules.converge.output.notebook, folder=CONVERGED)
         + expand(rules.own.output.notebook, name=OWN),
         prose=expand("book/{name}.md", name=sorted(glob_wildcards("book/{name}.md").name)),
+        committed=expand("results/imagenette/summary/{file}", file=COMMITTED),
         generator="book/pages.py",
         settings="book/_config.yml",
     output:

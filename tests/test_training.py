@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import ttame_core as tt
+from ttame_core.attention import AttentionMechanism
 from ttame_core.data import spread
 from ttame_core.losses import sample_other_classes
 from ttame_core.training import training_step
@@ -60,6 +61,13 @@ def test_scaled_maps_are_trained_alike_whatever_the_classifiers_scale(tiny, nois
         assert torch.allclose(explainer.attention.scales, expected, rtol=1e-4)
     assert histories[0] == pytest.approx(histories[1], rel=1e-4)
     assert tt.TTAME(tiny).attention.scales is None
+
+
+def test_a_tap_that_is_zero_on_the_first_batch_keeps_its_values():
+    mechanism = AttentionMechanism([3, 4], 5, scaled=True)
+    mechanism.measure_scales([torch.zeros(2, 3, 4, 4), torch.full((2, 4, 2, 2), -3.0)])
+    assert mechanism.scales.tolist() == [1.0, 3.0]
+    assert torch.isfinite(mechanism([torch.ones(2, 3, 4, 4), torch.ones(2, 4, 2, 2)])).all()
 
 
 def test_same_seed_same_bytes(tiny, noise):
