@@ -7,12 +7,14 @@ import tomllib
 from itertools import chain
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 import ttame_core as tt
 from ttame_core.configuration import validate
 from ttame_core.runs import NOTEBOOKS, PARAMETERS
+from ttame_core.tables import wide_table
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(p.stem for p in (ROOT / "config").glob("*.yaml") if p.stem != "schema")
@@ -104,3 +106,17 @@ def test_the_readme_names_files_and_targets_that_exist():
         assert (ROOT / link).exists(), link
     for file in re.findall(r"notebooks/\w+\.ipynb", readme):
         assert (ROOT / file).is_file(), file
+
+
+def test_the_readme_shows_the_committed_numbers():
+    files = (ROOT / "results" / "imagenette").glob("*/means.csv")
+    means = pd.concat(
+        pd.read_csv(f).assign(backbone=f.parent.name) for f in files if f.parent.name != "summary"
+    )
+    committed = wide_table(means, ["backbone", "method"])
+    lines = (ROOT / "README.md").read_text().splitlines()
+    table = [line.strip("|").split("|") for line in lines if "±" in line or "AD(50)" in line]
+    (_, _, *labels), *rows = [[cell.strip() for cell in row] for row in table]
+    assert {backbone for backbone, *_ in rows} == set(means["backbone"])
+    for backbone, method, *cells in rows:
+        assert cells == committed.loc[(backbone, method), labels].astype(str).tolist(), method
