@@ -45,6 +45,8 @@ def test_saved_and_loaded_it_gives_the_same_maps(tiny, noise, tmp_path):
     assert torch.equal(loaded.explain(noise.images), explainer.explain(noise.images))
     assert tt.TTAME.metadata(tmp_path / "e.safetensors")["recipe"] == "mine"
     assert [p.name for p in tmp_path.iterdir()] == ["e.safetensors"]
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "e.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_an_explainer_of_another_classifier_is_refused(tiny, tmp_path):

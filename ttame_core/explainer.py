@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from ttame_core.attention import VARIANTS, AttentionMechanism
@@ -154,7 +155,7 @@ class TTAME(nn.Module):
         if half:
             state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
         with atomic_path(path) as temporary:
-            save_file(state, temporary, metadata={**metadata, **self.identity()})
+            temporary.write_bytes(to_bytes(state, {**metadata, **self.identity()}))
 
     @classmethod
     def load(cls, path: str | Path, backbone: Backbone) -> "TTAME":
