@@ -19,9 +19,7 @@ for name, file in EDITION.missing.items():
 RESULTS = os.path.relpath(EDITION.home)
 FOLDERS = {EDITION.folder(name).name: name for name in EDITION.backbones}
 SHIPPED = [f"ttame_core/weights/{name}.safetensors" for name in EDITION.demo_backbones]
-COMMITTED = sorted(
-    glob_wildcards("results/imagenette/summary/{file}").file
-)  # the book has chapters on it
+COMMITTED = sorted(glob_wildcards("results/imagenette/summary/{file}").file)
 STUDIED = [EDITION.folder(name).name for name in EDITION.studied]
 CONVERGED = STUDIED if EDITION.config.get("converge") else []
 OWN = ["10_explain", "11_own_model"] if EDITION.config.get("own") else []
