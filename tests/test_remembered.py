@@ -1,8 +1,10 @@
-"""Maps that are kept are made once, and never taken for others."""
+"""Maps and scores that are kept are computed once, and never taken for others."""
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
+import ttame_core as tt
 from ttame_core.remembered import Remembered
 
 
@@ -55,3 +57,61 @@ def test_what_was_made_before_a_kill_is_not_made_again(counted, tmp_path):
     Remembered(counted, tmp_path, "a")(images, classes)
     assert counted.explained == 3
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.fixture
+def asked(tiny):
+    """Counts the images that the classifier is shown."""
+
+    def hook(module, args):
+        asked.images += len(args[0])
+
+    def asked():
+        count, asked.images = asked.images, 0
+        return count
+
+    asked.images = 0
+    tiny.model.register_forward_pre_hook(hook)
+    return asked
+
+
+def scored(backbone, noise, keep=None, seed=0, scale=1.0, stop=None):
+    """Score two methods on two batches of four; the second batch of the second may stop it."""
+
+    def left(images, classes):
+        return images[:, 0] * scale
+
+    def right(images, classes):
+        if stop and images[0, 0, 0, 0] == noise.images[4, 0, 0, 0]:
+            raise stop
+        return images[:, 1]
+
+    batches = DataLoader(torch.utils.data.Subset(noise, range(8)), batch_size=4)
+    measures = {"ad": (50, 15), "morf": (50,)}
+    return tt.evaluate(backbone, {"left": left, "right": right}, batches, measures, seed, keep=keep)
+
+
+def test_a_killed_evaluation_goes_on_with_the_same_scores(tiny, noise, asked, tmp_path):
+    plain = scored(tiny, noise)
+    assert asked() == 8 + 2 * 8 * 3
+    with pytest.raises(KeyboardInterrupt):
+        scored(tiny, noise, tmp_path, stop=KeyboardInterrupt())
+    assert asked() == 8 + 3 * 4 * 3
+    assert scored(tiny, noise, tmp_path).equals(plain)
+    assert asked() == 8 + 4 * 3  # the images as they are, and what was missing
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"scale": 0.5}])
+def test_scores_of_other_maps_or_draws_are_not_found(tiny, noise, asked, tmp_path, change):
+    scored(tiny, noise, tmp_path)
+    asked()
+    assert scored(tiny, noise, tmp_path, **change).equals(scored(tiny, noise, **change))
+    assert asked() > 8 + 8 + 2 * 8 * 3
+
+
+def test_scores_of_another_classifier_are_not_found(tiny, noise, tmp_path):
+    first = scored(tiny, noise, tmp_path)
+    with torch.no_grad():
+        tiny.model.head.weight.mul_(2)
+    again = scored(tiny, noise, tmp_path)
+    assert again.equals(scored(tiny, noise)) and not again.equals(first)

@@ -61,6 +61,14 @@ def test_the_manifest_can_repeat_the_run(tmp_path, capsys):
     assert "a.csv, 02_evaluate.json" in capsys.readouterr().out
 
 
+def test_what_a_killed_run_goes_on_from_goes_when_it_has_finished(tmp_path):
+    runs = [tt.start_run(name, parameters(tmp_path)) for name in ("02_evaluate", "03_road")]
+    for run in runs:
+        run.kept.mkdir(parents=True)
+    runs[0].finish()
+    assert [run.kept.exists() for run in runs] == [False, True]
+
+
 def test_a_file_is_whole_or_not_there(tmp_path):
     target = tmp_path / "folder" / "table.csv"
     with pytest.raises(RuntimeError), atomic_path(target) as path:

@@ -1,6 +1,7 @@
 """The methods that an edition compares on a backbone, and their scores on its test images."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pandas as pd
 from torch.utils.data import DataLoader, Dataset
@@ -118,6 +119,7 @@ def score_rounds(
     rounds: Sequence[Round],
     measures: Measures,
     progress: Callable[[str], Tell] | None = None,
+    keep: Path | None = None,
 ) -> pd.DataFrame:
     """Score every method on its test images.
 
@@ -133,6 +135,8 @@ def score_rounds(
         See `evaluate`.
     progress : callable, optional
         Takes what is being done, and returns what is called with (images done, images in all).
+    keep : Path, optional
+        See `evaluate`.
 
     Returns
     -------
@@ -146,7 +150,10 @@ def score_rounds(
         label = f"{backbone.name}, {', '.join(methods)}"
         tell = _of_so_many(progress(label), count) if progress else None
         batches = DataLoader(images, batch_size=settings["batch_size"])
-        parts.append(evaluate(backbone, methods, batches, measures, edition.seed, progress=tell))
+        of_round = evaluate(
+            backbone, methods, batches, measures, edition.seed, progress=tell, keep=keep
+        )
+        parts.append(of_round)
     return in_order(pd.concat(parts), settings["methods"])
 
 

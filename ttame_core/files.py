@@ -1,7 +1,8 @@
-"""Files that are never half-written."""
+"""Files that are never half-written, and what is in them."""
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,3 +29,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def version_of(files: Iterable[Path]) -> str:
+    """Hash what is in files, in their order: twelve hexadecimal digits."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

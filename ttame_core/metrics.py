@@ -1,6 +1,8 @@
 """The measures, one row an image: AD, IC, ROAD (Sec. IV-B), insertion, deletion, localisation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -11,6 +13,7 @@ from ttame_core.errors import TTAMEError, nearest
 from ttame_core.explainer import check_images
 from ttame_core.masking import enlarged
 from ttame_core.perturbations import perturbed_confidences
+from ttame_core.remembered import RememberedConfidences
 
 Measures = Mapping[str, Sequence[float]]
 """Measures by name with their percentages v."""
@@ -152,6 +155,7 @@ def score_batch(
     seed: int = 0,
     chunk: int | None = None,
     allow_constant: bool = False,
+    confidences: Callable[..., dict[tuple[str, float], Tensor]] | None = None,
 ) -> dict[tuple[str, float], Tensor]:
     """Compute measures of a batch of maps.
 
@@ -177,6 +181,8 @@ def score_batch(
         Images a forward pass; bounds the memory, does not change the scores. By default what suits the device.
     allow_constant : bool
         Score maps that are the same everywhere: the all-ones control.
+    confidences : RememberedConfidences, optional
+        Asks the classifier in place of `perturbed_confidences`.
 
     Returns
     -------
@@ -198,7 +204,8 @@ def score_batch(
     }
     bad = invalid_maps(maps, allow_constant)
     maps = maps.masked_fill(bad[:, None, None], 0.0)
-    seen = perturbed_confidences(backbone, images, classes, maps, wanted.values(), seed, chunk)
+    confidences = confidences or partial(perturbed_confidences, backbone)
+    seen = confidences(images, classes, maps, wanted.values(), seed, chunk)
     values = {key: MEASURES[key[0]][1](full, seen[kind]) for key, kind in wanted.items()}
     large = enlarged(maps, images.shape[-2:])
     values["coverage", 100] = 100 * large.mean((1, 2))
@@ -217,6 +224,7 @@ def evaluate(
     seed: int = 0,
     chunk: int | None = None,
     progress: Callable[[int], None] | None = None,
+    keep: Path | None = None,
 ) -> pd.DataFrame:
     """Score methods on the same images, one row an image, method, measure and v.
 
@@ -236,6 +244,8 @@ def evaluate(
         Images a forward pass; by default what suits the device.
     progress : callable, optional
         Called with the number of images done.
+    keep : Path, optional
+        Folder in which the classifier's answers are kept: an evaluation that was killed goes on from there.
 
     Returns
     -------
@@ -250,6 +260,7 @@ def evaluate(
     """
     rows = []
     done = 0
+    confidences = RememberedConfidences(keep, backbone) if keep else None
     for batch in batches:
         images = batch["image"].to(backbone.mean.device)
         truth = batch["mask"].to(images.device) if "mask" in batch else None
@@ -274,6 +285,7 @@ def evaluate(
                 seed,
                 chunk,
                 allow_constant=name == "all-ones",
+                confidences=confidences,
             )
             values["confidence", 100] = 100 * full
             bad = values["invalid", 100].tolist()

@@ -1,6 +1,7 @@
-"""Maps that cost much are kept as they are made: a killed run goes on, and the next measure has them already."""
+"""What costs much is kept as it is computed, and found again by all that it depends on: a killed run goes on."""
 
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -8,17 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttame_core.files import atomic_path
+from ttame_core.backbones import Backbone
+from ttame_core.files import atomic_path, version_of
 from ttame_core.methods import Method
+from ttame_core.perturbations import perturbed_confidences
+
+HERE = Path(__file__).parent
 
 
 @lru_cache
 def methods_version() -> str:
     """Hash the sources that a compared method's maps depend on."""
-    here = Path(__file__).parent
-    sources = [*sorted((here / "methods").glob("*.py"))]
-    sources += [here / f"{name}.py" for name in ("backbones", "layers", "masking")]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()[:12]
+    shared = [HERE / f"{name}.py" for name in ("backbones", "layers", "masking")]
+    return version_of([*sorted((HERE / "methods").glob("*.py")), *shared])
+
+
+@lru_cache
+def measures_version() -> str:
+    """Hash the sources that confidences in changed images depend on."""
+    names = ["backbones", "imputation", "imputation_compiled", "layers", "masking", "perturbations"]
+    return version_of(HERE / f"{name}.py" for name in names)
 
 
 class Remembered:
@@ -41,7 +51,7 @@ class Remembered:
         """Return the maps ``(B, h, w)``, each made now or found."""
         maps = []
         for image, c in zip(images, classes, strict=True):
-            file = self.folder / f"{self._key(image, int(c))}.npy"
+            file = self.folder / f"{_key(f'{self.about} {int(c)}', image)}.npy"
             if file.is_file():
                 maps.append(torch.from_numpy(np.load(file)).to(images))
                 continue
@@ -50,7 +60,48 @@ class Remembered:
                 np.save(path, maps[-1].cpu().numpy())
         return torch.stack(maps)
 
-    def _key(self, image: Tensor, c: int) -> str:
-        digest = hashlib.sha256(f"{self.about} {c} {tuple(image.shape)} {image.dtype}".encode())
-        digest.update(image.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:24]
+
+class RememberedConfidences:
+    """`perturbed_confidences` of a classifier, each batch's computed now or found in a folder.
+
+    Whose maps they are of does not matter: an explainer that two tables show is scored once.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where they are kept, a file a batch and its maps.
+    backbone : Backbone
+        The classifier.
+    """
+
+    def __init__(self, folder: str | Path, backbone: Backbone):
+        self.folder, self.backbone = Path(folder), backbone
+        self.about = f"{measures_version()} {backbone.identity()}"
+
+    def __call__(
+        self,
+        images: Tensor,
+        classes: Tensor,
+        maps: Tensor,
+        perturbations: Iterable[tuple[str, float]],
+        seed: int = 0,
+        chunk: int | None = None,
+    ) -> dict[tuple[str, float], Tensor]:
+        """Take and return what `perturbed_confidences` does."""
+        wanted = list(dict.fromkeys(perturbations))
+        file = self.folder / f"{_key(f'{self.about} {wanted} {seed}', images, classes, maps)}.npy"
+        if file.is_file():
+            return dict(zip(wanted, torch.from_numpy(np.load(file)).to(images), strict=True))
+        computed = perturbed_confidences(self.backbone, images, classes, maps, wanted, seed, chunk)
+        with atomic_path(file) as path:
+            np.save(path, torch.stack(list(computed.values())).cpu().numpy())
+        return computed
+
+
+def _key(about: str, *tensors: Tensor) -> str:
+    for tensor in tensors:
+        about += f" {tuple(tensor.shape)} {tensor.dtype}"
+    digest = hashlib.sha256(about.encode())
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:24]

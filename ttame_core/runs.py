@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -105,6 +106,11 @@ class Run:
         """Name of this run, the same in its manifest and its scores."""
         return f"{self.notebook}-{self.started:%Y%m%dT%H%M%SZ}"
 
+    @property
+    def kept(self) -> Path:
+        """Folder for what a killed run goes on from; it is removed when the notebook has finished."""
+        return self.folder / "kept" / self.notebook
+
     def save_table(self, table: pd.DataFrame, name: str) -> None:
         """Write a table as Parquet or CSV, by the suffix of its name."""
         with atomic_path(self.folder / name) as path:
@@ -172,12 +178,13 @@ class Run:
         self.outputs.append(name)
 
     def finish(self) -> None:
-        """Write the manifest and say what was written; checkpoints are of no more use then."""
+        """Write the manifest and say what was written; what a killed run goes on from is of no more use then."""
         with atomic_path(self.folder / f"{self.notebook}.json") as path:
             path.write_text(json.dumps(self.manifest(), indent=1) + "\n")
         for checkpoint in self.folder.rglob("*.checkpoint"):
             if checkpoint.with_suffix(".safetensors").is_file():
                 checkpoint.unlink()
+        shutil.rmtree(self.kept, ignore_errors=True)
         relative = os.path.relpath(self.folder, self.edition.root)
         print(f"written to {relative}: {', '.join([*self.outputs, f'{self.notebook}.json'])}")
 

@@ -1,6 +1,5 @@
 """Explainers that are trained once and found again by what they were trained with."""
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +10,7 @@ from torch.utils.data import Dataset
 
 from ttame_core.backbones import Backbone
 from ttame_core.explainer import TTAME
-from ttame_core.files import atomic_path
+from ttame_core.files import atomic_path, version_of
 from ttame_core.progress import Tell
 from ttame_core.training import Recipe, train
 
@@ -22,9 +21,7 @@ SOURCES = ["attention", "backbones", "layers", "losses", "masking", "training", 
 @lru_cache
 def code_version() -> str:
     """Hash the sources that a training's result depends on."""
-    here = Path(__file__).parent
-    text = b"".join((here / f"{name}.py").read_bytes() for name in SOURCES)
-    return hashlib.sha256(text).hexdigest()[:12]
+    return version_of(Path(__file__).parent / f"{name}.py" for name in SOURCES)
 
 
 @dataclass(frozen=True)
