@@ -11,6 +11,7 @@ from torch import nn
 import ttame_core as tt
 from ttame_core.ablations import ablate, ablations, by_taps, grid, study_recipe, training_lengths
 from ttame_core.losses import released_variation_loss, variation_loss
+from ttame_core.taps import spread_taps
 
 ROOT = Path(__file__).parents[1]
 
@@ -153,7 +154,7 @@ def test_each_kind_is_shown_before_and_after_its_trainings(edition):
     edition.config["converge"] = {"steps": [2], "images": 4}
     model = edition.backbone("demo_resnet", ["layer2", "layer3", "layer4"])
     found = {(method, steps): e for method, steps, e in training_lengths(edition, model)}
-    methods = ["t-tame", "t-tame-warm", "t-tame-scaled"]
+    methods = ["t-tame", "t-tame-warm", "t-tame-scaled", "t-tame-matched"]
     assert list(found) == [(method, steps) for method in methods for steps in (0, 2)]
     weights = {key: e.attention.fusion.weight for key, e in found.items()}
     assert (weights["t-tame-warm", 0][:, :-80] == 0).all() and (weights["t-tame", 0] != 0).all()
@@ -163,4 +164,25 @@ def test_each_kind_is_shown_before_and_after_its_trainings(edition):
     assert (found["t-tame-scaled", 0].attention.scales != 1).all()
     vgg = tt.load_backbone("demo_vgg")  # its head is no one layer on the last tap
     edition.config["backbones"]["demo_vgg"] = {"data": "digits"}
-    assert {name for name, *_ in training_lengths(edition, vgg)} == {"t-tame", "t-tame-scaled"}
+    assert {name for name, *_ in training_lengths(edition, vgg)} == {
+        "t-tame",
+        "t-tame-scaled",
+        "t-tame-matched",
+    }
+
+
+def test_a_matched_training_has_masks_as_evaluated_and_a_transformers_taps_spread(edition):
+    cnn = edition.backbone("demo_resnet")
+    training = edition.training(cnn, method="t-tame-matched")
+    assert training.backbone.taps == cnn.taps
+    assert (training.variant, training.recipe.mask) == ("scaled", "min-max")
+    assert edition.recipe("demo_resnet").mask == "sigmoid"
+    vit = edition.backbone("demo_vit")
+    matched = edition.training(vit, method="t-tame-matched").backbone
+    assert (matched.masking, matched.name) == (vit.masking, vit.name)
+    assert matched.taps == spread_taps(vit.model, vit.taps[-1]) != vit.taps
+
+
+def test_blocks_at_the_quarters_of_the_depth():
+    model = nn.ModuleDict({"blocks": nn.Sequential(*(nn.Identity() for _ in range(12)))})
+    assert spread_taps(model, "blocks.11") == ("blocks.3", "blocks.6", "blocks.9")

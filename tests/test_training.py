@@ -1,5 +1,7 @@
 """Training: frozen means frozen, same seed same bytes, resumed equals uninterrupted."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -211,3 +213,28 @@ def test_a_loss_that_is_not_finite_stops_the_training(tiny, noise):
     noise.images[:] = torch.nan
     with pytest.raises(tt.TTAMEError, match="loss is nan at step 0"):
         tt.train(tt.TTAME(tiny), noise, RECIPE)
+
+
+def test_a_min_max_mask_is_the_map_that_is_evaluated(tiny, noise):
+    """Whatever level and contrast a map has, the classifier sees it from 0 to 1."""
+    images, shape = noise.images[:4], (4, 4, 8, 8)
+    high = torch.linspace(0.1, 0.9, 4 * 4 * 64).view(shape)[:, :, torch.randperm(8)]
+    terms = {}
+    for mask in ("sigmoid", "min-max"):
+        for level, contrast in ((0, 1), (0.5, 0.2)):
+            logits = (level + contrast * high).logit().requires_grad_()
+
+            def attention(features, classes, logits=logits):
+                return logits
+
+            recipe = replace(RECIPE, mask=mask, other_classes="in-batch")
+            row = training_step(tiny, attention, images, recipe, torch.Generator())
+            row["total"].backward()
+            assert torch.isfinite(logits.grad).all()
+            terms[mask, level] = {k: float(v.detach()) for k, v in row.items()}
+    assert terms["min-max", 0]["ce"] == pytest.approx(terms["min-max", 0.5]["ce"], rel=1e-4)
+    assert abs(terms["sigmoid", 0]["ce"] - terms["sigmoid", 0.5]["ce"]) > 1e-3
+    for key in ("truth_mean", "others_mean"):  # signs of a collapse are those of the sigmoid
+        assert terms["min-max", 0.5][key] == terms["sigmoid", 0.5][key]
+    with pytest.raises(tt.TTAMEError, match="did you mean 'min-max'"):
+        tt.Recipe(mask="minmax")

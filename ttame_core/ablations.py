@@ -173,7 +173,7 @@ def training_lengths(
         for steps in edition.config["converge"]["steps"]:
             name = f"{method},steps={steps}"
             recipe = replace(full.recipe, steps=steps)
-            training = edition.training(backbone, full.variant, recipe=recipe, name=name)
+            training = edition.training(full.backbone, full.variant, recipe=recipe, name=name)
             tell = progress(name) if progress else None
             yield method, steps, training.explainer([full.file], tell)
 

@@ -17,6 +17,7 @@ TRAINED: dict[str, dict[str, Any]] = {
     "t-tame": {},
     "t-tame-warm": {"start": "warm"},
     "t-tame-scaled": {"variant": "scaled"},
+    "t-tame-matched": {"variant": "scaled", "mask": "min-max", "taps": "spread"},
     "l-cam-img": {"variant": "l_cam_img"},
 }
 """Methods that are trained, with what sets them apart from T-TAME as the edition trains it."""

@@ -17,9 +17,10 @@ from ttame_core.errors import NotServedError, TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.losses import LossWeights
 from ttame_core.progress import Tell
+from ttame_core.taps import spread_taps
 from ttame_core.training import Recipe
 from ttame_core.trainings import Training, code_version
-from ttame_core.warm_start import warm_backbone
+from ttame_core.warm_start import warm_backbone, with_taps
 
 
 class Edition(Configuration):
@@ -183,6 +184,8 @@ class Edition(Configuration):
             raise NotServedError(f"{backbone.name} works on tokens, {method} is for CNNs")
         apart = TRAINED[method] | self.config.get("trained", {}).get(method, {})
         of_method = apart.pop("variant", self.variant(backbone.name))
+        if apart.pop("taps", None) == "spread" and backbone.tokens:
+            backbone = with_taps(backbone, spread_taps(backbone.model, backbone.taps[-1]))
         variant = variant or of_method
         recipe = recipe or replace(self.recipe(backbone.name), **apart)
         if recipe.start == "warm":

@@ -91,6 +91,26 @@ def default_taps(model: nn.Module, preprocessing: Preprocessing) -> tuple[str, .
     return tuple(taps)
 
 
+def spread_taps(model: nn.Module, last: str) -> tuple[str, ...]:
+    """Choose the blocks at a quarter, half and three quarters of a transformer's depth.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Holds its blocks in one sequence.
+    last : str
+        Name of one of the blocks.
+
+    Returns
+    -------
+    tuple of str
+        Of twelve blocks the fourth, seventh and tenth.
+    """
+    parent = last.rpartition(".")[0]
+    blocks = [name for name, _ in model.get_submodule(parent).named_children()]
+    return tuple(f"{parent}.{blocks[len(blocks) * k // 4]}" for k in (1, 2, 3))
+
+
 def prefix_tokens(model: nn.Module) -> int | None:
     """Class token and registers, where the model says how many (timm)."""
     count = getattr(model, "num_prefix_tokens", None)

@@ -18,10 +18,12 @@ from ttame_core.errors import TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.files import atomic_path
 from ttame_core.losses import LossWeights, in_batch_other_classes, sample_other_classes, ttame_loss
+from ttame_core.masking import minmax
 from ttame_core.progress import Tell
 from ttame_core.warm_start import STARTS, warm_start
 
 OTHER_CLASSES = ("uniform", "in-batch")
+MASKS = ("sigmoid", "min-max")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class Recipe:
         "eval"  # or "train", as released: dropout on, batch norm drifting, in a copy
     )
     start: str = "random"  # or "warm", beyond the paper: the classifier's own class activation map
+    mask: str = (
+        "sigmoid"  # or "min-max", beyond the paper: E_y scaled to [0, 1], as it is evaluated
+    )
     loss: LossWeights = field(default_factory=LossWeights)
 
     def __post_init__(self) -> None:
@@ -47,6 +52,8 @@ class Recipe:
             )
         if self.start not in STARTS:
             raise TTAMEError(f"start {self.start!r} is unknown; {nearest(self.start, STARTS)}")
+        if self.mask not in MASKS:
+            raise TTAMEError(f"mask {self.mask!r} is unknown; {nearest(self.mask, MASKS)}")
         if self.backbone_mode not in ("eval", "train"):
             raise TTAMEError(f"backbone_mode is {self.backbone_mode!r}; expected 'eval' or 'train'")
         if self.steps < 1 or self.batch_size < 2 or self.max_lr <= 0:
@@ -217,16 +224,18 @@ def training_step(
     else:
         others = in_batch_other_classes(truth)
     map_logits = attention(features, torch.cat([truth[:, None], others], 1))  # (B, B, h_e, w_e)
-    maps = map_logits.sigmoid()
+    sigmoids = maps = map_logits.sigmoid()
+    if recipe.mask == "min-max":
+        maps = torch.cat([minmax(maps[:, :1]), maps[:, 1:]], 1)
     terms = ttame_loss(backbone(images, maps[:, 0]), truth, maps, recipe.loss)
     return {
         "total": terms.total,
         "ce": terms.ce,
         "area": terms.area,
         "variation": terms.variation,
-        "truth_mean": maps[:, 0].mean(),
-        "truth_spread": maps[:, 0].flatten(1).std(1).mean(),
-        "others_mean": maps[:, 1:].mean(),
+        "truth_mean": sigmoids[:, 0].mean(),
+        "truth_spread": sigmoids[:, 0].flatten(1).std(1).mean(),
+        "others_mean": sigmoids[:, 1:].mean(),
         "logits_min": map_logits.min(),
         "logits_max": map_logits.max(),
     }
