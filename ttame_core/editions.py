@@ -187,7 +187,9 @@ class Edition(Configuration):
         if apart.pop("taps", None) == "spread" and backbone.tokens:
             backbone = with_taps(backbone, spread_taps(backbone.model, backbone.taps[-1]))
         variant = variant or of_method
-        recipe = recipe or replace(self.recipe(backbone.name), **apart)
+        loss = apart.pop("loss", {})
+        own = self.recipe(backbone.name)
+        recipe = recipe or replace(own, loss=replace(own.loss, **loss), **apart)
         if recipe.start == "warm":
             backbone = warm_backbone(backbone)
         spec = self.config["data"][self.entry(backbone.name)["data"]]
