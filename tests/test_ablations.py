@@ -9,7 +9,15 @@ import torch
 from torch import nn
 
 import ttame_core as tt
-from ttame_core.ablations import ablate, ablations, by_taps, grid, study_recipe, training_lengths
+from ttame_core.ablations import (
+    ablate,
+    ablations,
+    beyond,
+    by_taps,
+    grid,
+    study_recipe,
+    training_lengths,
+)
 from ttame_core.losses import released_variation_loss, variation_loss
 from ttame_core.taps import spread_taps
 
@@ -186,3 +194,26 @@ def test_a_matched_training_has_masks_as_evaluated_and_a_transformers_taps_sprea
 def test_blocks_at_the_quarters_of_the_depth():
     model = nn.ModuleDict({"blocks": nn.Sequential(*(nn.Identity() for _ in range(12)))})
     assert spread_taps(model, "blocks.11") == ("blocks.3", "blocks.6", "blocks.9")
+
+
+def test_what_goes_beyond_the_paper_is_taken_apart(edition):
+    vit = edition.backbone("demo_vit")
+    assert beyond(edition, vit) == []
+    edition.config["evaluate"]["methods"] += ["t-tame-scaled", "t-tame-matched"]
+    rows = {a.label: ablate(edition, "demo_vit", a) for a in beyond(edition, vit)}
+    assert list(rows) == [
+        "the paper's recipe",
+        "t-tame-scaled",
+        "t-tame-matched",
+        "matched, sigmoid masks",
+        "matched, the paper's weights",
+        "matched, last blocks",
+    ]
+    spread = edition.training(vit, method="t-tame-matched").backbone.taps
+    at_last = {label for label, e in rows.items() if e.backbone.taps == vit.taps}
+    assert at_last == {"the paper's recipe", "t-tame-scaled", "matched, last blocks"}
+    assert {e.backbone.taps for e in rows.values()} == {vit.taps, spread}
+    weights = {label: e.attention.fusion.weight for label, e in rows.items()}
+    assert not torch.equal(weights["t-tame-matched"], weights["matched, sigmoid masks"])
+    assert rows["the paper's recipe"].attention.scales is None
+    assert all(e.attention.scales is not None for e in list(rows.values())[1:])

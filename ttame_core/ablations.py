@@ -1,7 +1,8 @@
-"""The paper's ablations (Tables VI, VII), other seeds, the released code's departures, and the grid search."""
+"""The paper's ablations (Tables VI, VII), other seeds, the released code's departures, what goes beyond; the grid search."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -24,7 +25,7 @@ class Ablation:
 
     Attributes
     ----------
-    table : {"VI", "VII", "seeds", "released"}
+    table : {"VI", "VII", "seeds", "released", "beyond"}
         Where the paper, or the book, shows it.
     label : str
         What it is called there.
@@ -40,6 +41,8 @@ class Ablation:
         Of the recipe.
     seed : int
         Added to the edition's.
+    method : str
+        Key of `TRAINED` that gives the recipe and, where it has its own, taps.
     """
 
     table: str
@@ -50,6 +53,7 @@ class Ablation:
     evaluated_with: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    method: str = "t-tame"
 
     @property
     def name(self) -> str:
@@ -119,6 +123,41 @@ def ablations(backbone: Backbone, recipe: Recipe, seeds: Iterable[int] = ()) -> 
         )
         listed.append(Ablation("released", "raw masks in evaluation", evaluated_with="image"))
     return listed
+
+
+def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
+    """List what goes beyond the paper, one part at a time, where the edition compares any of it.
+
+    Parameters
+    ----------
+    edition : Edition
+        Its methods and their recipes.
+    backbone : Backbone
+        As the edition loaded it.
+
+    Returns
+    -------
+    list of Ablation
+        The paper's recipe, each variant, and the matched one without each of its parts.
+    """
+    compared = edition.config["evaluate"]["methods"]
+    listed = [Ablation("beyond", "the paper's recipe")]
+    for method in ("t-tame-warm", "t-tame-scaled", "t-tame-matched"):
+        if method not in compared:
+            continue
+        try:
+            variant = edition.training(backbone, method=method).variant
+        except NotServedError:
+            continue
+        listed.append(Ablation("beyond", method, variant, method=method))
+    if "t-tame-matched" in compared:
+        matched = partial(Ablation, "beyond", method="t-tame-matched", variant="scaled")
+        weights = edition.recipe(backbone.name).loss
+        listed.append(matched(label="matched, sigmoid masks", changes={"mask": "sigmoid"}))
+        listed.append(matched(label="matched, the paper's weights", changes={"loss": weights}))
+        if backbone.tokens:
+            listed.append(matched(label="matched, last blocks", taps=list(backbone.taps)))
+    return listed if len(listed) > 1 else []
 
 
 def by_taps(scores: pd.DataFrame) -> pd.DataFrame:
@@ -202,7 +241,11 @@ def ablate(
     TTAME
     """
     backbone = edition.backbone(name, ablation.taps, ablation.masking)
-    recipe = replace(study_recipe(edition, name), **ablation.changes)
+    of_method = edition.training(backbone, method=ablation.method)
+    steps = min(of_method.recipe.steps, edition.config["ablate"]["steps"])
+    recipe = replace(of_method.recipe, steps=steps, **ablation.changes)
+    if not ablation.taps:
+        backbone = of_method.backbone
     training = edition.training(
         backbone, ablation.variant, recipe=recipe, seed=ablation.seed, name=ablation.name
     )
