@@ -18,6 +18,7 @@ from ttame_core.ablations import (
     study_recipe,
     training_lengths,
 )
+from ttame_core.errors import NotServedError
 from ttame_core.losses import released_variation_loss, variation_loss
 from ttame_core.taps import spread_taps
 
@@ -194,6 +195,8 @@ def test_a_matched_training_has_masks_as_evaluated_and_a_transformers_taps_sprea
 def test_blocks_at_the_quarters_of_the_depth():
     model = nn.ModuleDict({"blocks": nn.Sequential(*(nn.Identity() for _ in range(12)))})
     assert spread_taps(model, "blocks.11") == ("blocks.3", "blocks.6", "blocks.9")
+    with pytest.raises(NotServedError, match="blocks has 1 layers of its kind"):
+        spread_taps(model, "blocks")
 
 
 def test_what_goes_beyond_the_paper_is_taken_apart(edition):

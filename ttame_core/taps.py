@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from ttame_core.errors import TTAMEError
+from ttame_core.errors import NotServedError, TTAMEError
 from ttame_core.layers import capture, to_grid
 from ttame_core.zoo import LITE0, Preprocessing, build
 
@@ -105,9 +105,18 @@ def spread_taps(model: nn.Module, last: str) -> tuple[str, ...]:
     -------
     tuple of str
         Of twelve blocks the fourth, seventh and tenth.
+
+    Raises
+    ------
+    NotServedError
+        If fewer than four layers beside it are built like the last one.
     """
-    parent = last.rpartition(".")[0]
-    blocks = [name for name, _ in model.get_submodule(parent).named_children()]
+    parent, kind = last.rpartition(".")[0], type(model.get_submodule(last))
+    blocks = [n for n, m in model.get_submodule(parent).named_children() if type(m) is kind]
+    if len(blocks) < 4:
+        raise NotServedError(
+            f"{last} has {len(blocks)} layers of its kind beside it, itself included; taps spread over the depth need 4 blocks"
+        )
     return tuple(f"{parent}.{blocks[len(blocks) * k // 4]}" for k in (1, 2, 3))
 
 
