@@ -166,9 +166,9 @@ def by_taps(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.assign(method=parts[0], backbone=scores["backbone"] + parts[1].fillna(""))
 
 
-def study_recipe(edition: Edition, name: str) -> Recipe:
-    """Return a backbone's recipe with no more steps than the edition gives its ablations."""
-    recipe = edition.recipe(name)
+def study_recipe(edition: Edition, name: str, recipe: Recipe | None = None) -> Recipe:
+    """Return a backbone's recipe, or another, with no more steps than the edition gives its ablations."""
+    recipe = recipe or edition.recipe(name)
     return replace(recipe, steps=min(recipe.steps, edition.config["ablate"]["steps"]))
 
 
@@ -242,8 +242,7 @@ def ablate(
     """
     backbone = edition.backbone(name, ablation.taps, ablation.masking)
     of_method = edition.training(backbone, method=ablation.method)
-    steps = min(of_method.recipe.steps, edition.config["ablate"]["steps"])
-    recipe = replace(of_method.recipe, steps=steps, **ablation.changes)
+    recipe = replace(study_recipe(edition, name, of_method.recipe), **ablation.changes)
     if not ablation.taps:
         backbone = of_method.backbone
     training = edition.training(
