@@ -180,14 +180,18 @@ def test_each_kind_is_shown_before_and_after_its_trainings(edition):
     }
 
 
-def test_a_matched_training_has_masks_as_evaluated_and_a_transformers_taps_spread(edition):
+def test_a_matched_training_has_masks_as_evaluated_and_a_transformers_maps_spread_and_smooth(
+    edition,
+):
     cnn = edition.backbone("demo_resnet")
     training = edition.training(cnn, method="t-tame-matched")
     assert training.backbone.taps == cnn.taps
     assert (training.variant, training.recipe.mask) == ("scaled", "min-max")
     assert edition.recipe("demo_resnet").mask == "sigmoid"
     vit = edition.backbone("demo_vit")
-    matched = edition.training(vit, method="t-tame-matched").backbone
+    training = edition.training(vit, method="t-tame-matched")
+    assert (training.variant, training.recipe.mask) == ("smooth", "min-max")
+    matched = training.backbone
     assert (matched.masking, matched.name) == (vit.masking, vit.name)
     assert matched.taps == spread_taps(vit.model, vit.taps[-1]) != vit.taps
 
@@ -211,7 +215,10 @@ def test_what_goes_beyond_the_paper_is_taken_apart(edition):
         "matched, sigmoid masks",
         "matched, the paper's weights",
         "matched, last blocks",
+        "matched, no smoothing",
     ]
+    smoothed = {label for label, e in rows.items() if e.attention.smoothing}
+    assert smoothed == set(list(rows)[2:-1])
     spread = edition.training(vit, method="t-tame-matched").backbone.taps
     at_last = {label for label, e in rows.items() if e.backbone.taps == vit.taps}
     assert at_last == {"the paper's recipe", "t-tame-scaled", "matched, last blocks"}

@@ -1,10 +1,13 @@
 """The attention mechanism against the paper's own formulation."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 import ttame_core as tt
+from ttame_core.attention import smooth
 
 
 @pytest.mark.parametrize(
@@ -79,3 +82,28 @@ def test_fewer_taps_leave_out_the_earliest():
 def test_wrong_options_are_named(options):
     with pytest.raises(tt.TTAMEError, match=str(next(iter(options.values())))):
         tt.AttentionMechanism((5, 7, 9), 4, **options)
+
+
+def test_smoothing_is_a_gaussian_that_keeps_flat_maps_and_mirrors():
+    flat = torch.full((1, 2, 14, 14), 3.0)
+    assert torch.allclose(smooth(flat, 1.0), flat)
+    point = torch.zeros(1, 1, 15, 15)
+    point[..., 7, 7] = 1
+    blurred = smooth(point, 1.0)[0, 0]
+    assert blurred[7, 8] / blurred[7, 7] == pytest.approx(math.exp(-1 / 2), rel=1e-4)
+    assert blurred[6, 9] / blurred[7, 7] == pytest.approx(math.exp(-5 / 2), rel=1e-4)
+    assert blurred.sum() == pytest.approx(1, abs=1e-4)
+    corner = torch.zeros(1, 1, 3, 3)  # smaller than the Gaussian's reach
+    corner[..., 0, 0] = 1
+    assert torch.allclose(smooth(corner.flip(-1), 1.0), smooth(corner, 1.0).flip(-1))
+    assert smooth(corner, 0.0) is corner
+
+
+def test_the_smooth_variant_is_the_scaled_one_blurred():
+    features = [torch.randn(2, 5, 8, 8), torch.randn(2, 7, 4, 4)]
+    torch.manual_seed(0)
+    scaled = tt.AttentionMechanism((5, 7), 6, **tt.VARIANTS["scaled"]).eval()
+    blurred = tt.AttentionMechanism((5, 7), 6, **tt.VARIANTS["smooth"]).eval()
+    blurred.load_state_dict(scaled.state_dict())
+    assert torch.allclose(blurred(features), smooth(scaled(features), 1.0))
+    assert not torch.allclose(blurred(features), scaled(features), atol=0.01)

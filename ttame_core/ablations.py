@@ -151,12 +151,14 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
             continue
         listed.append(Ablation("beyond", method, variant, method=method))
     if "t-tame-matched" in compared:
-        matched = partial(Ablation, "beyond", method="t-tame-matched", variant="scaled")
+        variant = "smooth" if backbone.tokens else "scaled"
+        matched = partial(Ablation, "beyond", variant=variant, method="t-tame-matched")
         weights = edition.recipe(backbone.name).loss
         listed.append(matched(label="matched, sigmoid masks", changes={"mask": "sigmoid"}))
         listed.append(matched(label="matched, the paper's weights", changes={"loss": weights}))
         if backbone.tokens:
             listed.append(matched(label="matched, last blocks", taps=list(backbone.taps)))
+            listed.append(matched(label="matched, no smoothing", variant="scaled"))
     return listed if len(listed) > 1 else []
 
 

@@ -1,11 +1,13 @@
 """The attention mechanism: feature branches and the fusion of the needed classes only."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
 
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.masking import upsample
@@ -21,10 +23,11 @@ VARIANTS: dict[str, dict] = {
     "one_tap": {"taps": 1},
     "l_cam_img": {"taps": 1, "branches": False},
     "scaled": {"scaled": True},
+    "smooth": {"scaled": True, "smoothing": 1.0},
 }
 """The rows of Table VI, the rival L-CAM-Img (Gkartzonika et al., ECCVW 2022: one 1x1 convolution on the last tap,
-trained alike), and, beyond the paper, feature maps at unit scale, as options of `AttentionMechanism`; ``taps`` keeps
-the last so many."""
+trained alike), and, beyond the paper, feature maps at unit scale, without and with smoothing, as options of
+`AttentionMechanism`; ``taps`` keeps the last so many."""
 
 
 class FeatureBranch(nn.Module):
@@ -81,6 +84,9 @@ class AttentionMechanism(nn.Module):
         Beyond the paper: feature maps are divided by a number a tap, their root mean square in `measure_scales`.
         Classifiers' maps differ in scale by orders of magnitude; where it is far from 1 the skip connection
         drowns the branch, the sigmoid saturates, and no learning rate suits all taps.
+    smoothing : float
+        Beyond the paper: standard deviation of a Gaussian that blurs the maps, in cells of the largest feature map;
+        0: none. A transformer's tokens know nothing of being neighbours, so their maps are ragged where a CNN's are not.
 
     Raises
     ------
@@ -99,6 +105,7 @@ class AttentionMechanism(nn.Module):
         taps: int | None = None,
         branches: bool = True,
         scaled: bool = False,
+        smoothing: float = 0.0,
     ):
         super().__init__()
         taps = len(channels) if taps is None else taps
@@ -112,6 +119,7 @@ class AttentionMechanism(nn.Module):
             for c in self.channels
         )
         self.fusion = nn.Conv2d(sum(self.channels), num_classes, kernel_size=1)
+        self.smoothing = smoothing
         self.scales: Tensor | None
         self.register_buffer("scales", torch.ones(taps) if scaled else None)
 
@@ -158,7 +166,7 @@ class AttentionMechanism(nn.Module):
             logits = logits + upsample(fuse(attention, weight, classes), size)
         bias: Any = self.fusion.bias
         bias = bias if classes is None else bias[classes]  # (K,) or (B, k)
-        return logits + bias[..., None, None]
+        return smooth(logits + bias[..., None, None], self.smoothing)
 
 
 def fuse(attention: Tensor, weight: Tensor, classes: Tensor | None) -> Tensor:
@@ -182,3 +190,26 @@ def fuse(attention: Tensor, weight: Tensor, classes: Tensor | None) -> Tensor:
         return F.conv2d(attention, weight[..., None, None])
     maps = torch.bmm(weight[classes], attention.flatten(2))  # (B, k, C) x (B, C, hw)
     return maps.unflatten(2, attention.shape[-2:])
+
+
+def smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Blur maps by a Gaussian that reaches three standard deviations; beyond an edge its values go on.
+
+    Parameters
+    ----------
+    maps : Tensor
+        ``(B, k, h, w)``.
+    sigma : float
+        Standard deviation in cells; 0 leaves the maps as they are.
+
+    Returns
+    -------
+    Tensor
+        Same shape.
+    """
+    if not sigma:
+        return maps
+    reach = math.ceil(3 * sigma)
+    padded = F.pad(maps, [reach] * 4, mode="replicate")
+    blurred = gaussian_blur(padded, [2 * reach + 1] * 2, [sigma] * 2)
+    return blurred[..., reach:-reach, reach:-reach]

@@ -17,10 +17,15 @@ TRAINED: dict[str, dict[str, Any]] = {
     "t-tame": {},
     "t-tame-warm": {"start": "warm"},
     "t-tame-scaled": {"variant": "scaled"},
-    "t-tame-matched": {"variant": "scaled", "mask": "min-max", "taps": "spread"},
+    "t-tame-matched": {
+        "variant": "scaled",
+        "mask": "min-max",
+        "tokens": {"variant": "smooth", "taps": "spread"},
+    },
     "l-cam-img": {"variant": "l_cam_img"},
 }
-"""Methods that are trained, with what sets them apart from T-TAME as the edition trains it."""
+"""Methods that are trained, with what sets them apart from T-TAME as the edition trains it; ``tokens``: for a
+transformer on tokens."""
 TRAINING = ("variant", "steps", "batch_size", "max_lr", "other_classes")
 
 

@@ -182,9 +182,12 @@ class Edition(Configuration):
         """
         if method == "l-cam-img" and backbone.tokens:
             raise NotServedError(f"{backbone.name} works on tokens, {method} is for CNNs")
-        apart = TRAINED[method] | self.config.get("trained", {}).get(method, {})
+        apart = dict(TRAINED[method])
+        of_tokens = apart.pop("tokens", {})
+        apart |= of_tokens if backbone.tokens else {}
+        apart |= self.config.get("trained", {}).get(method, {})
         of_method = apart.pop("variant", self.variant(backbone.name))
-        if apart.pop("taps", None) == "spread" and backbone.tokens:
+        if apart.pop("taps", None) == "spread":
             backbone = with_taps(backbone, spread_taps(backbone.model, backbone.taps[-1]))
         variant = variant or of_method
         loss = apart.pop("loss", {})
