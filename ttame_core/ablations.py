@@ -141,17 +141,17 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
         The paper's recipe, each variant, and the matched one without each of its parts.
     """
     compared = edition.config["evaluate"]["methods"]
-    listed = [Ablation("beyond", "the paper's recipe")]
+    variants = {}
     for method in ("t-tame-warm", "t-tame-scaled", "t-tame-matched"):
         if method not in compared:
             continue
         try:
-            variant = edition.training(backbone, method=method).variant
+            variants[method] = edition.training(backbone, method=method).variant
         except NotServedError:
             continue
-        listed.append(Ablation("beyond", method, variant, method=method))
-    if "t-tame-matched" in compared:
-        variant = "smooth" if backbone.tokens else "scaled"
+    listed = [Ablation("beyond", "the paper's recipe")]
+    listed += [Ablation("beyond", name, v, method=name) for name, v in variants.items()]
+    if variant := variants.get("t-tame-matched"):
         matched = partial(Ablation, "beyond", variant=variant, method="t-tame-matched")
         weights = edition.recipe(backbone.name).loss
         listed.append(matched(label="matched, sigmoid masks", changes={"mask": "sigmoid"}))
