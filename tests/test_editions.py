@@ -27,6 +27,19 @@ def test_a_backbones_own_settings_win_over_the_editions():
     assert own.loss == tt.LossWeights()
 
 
+def test_a_method_has_its_own_rate_on_each_backbone():
+    edition = tt.Edition.read("imagenette", root=ROOT)
+    methods = ("t-tame", "t-tame-warm", "t-tame-scaled")
+    rates = {}
+    for name in ("efficientnet_lite0", "squeezenet1_1"):
+        backbone = tt.load_backbone(name, weights=None)
+        rates[name] = [edition.training(backbone, method=m).recipe.max_lr for m in methods]
+    assert rates == {
+        "efficientnet_lite0": [0.003, 0.003, 0.03],
+        "squeezenet1_1": [0.003, 0.0003, 0.03],
+    }
+
+
 def test_given_settings_win_over_both(tmp_path):
     edition = tt.Edition.read("demo", {"max_lr": 0.5, "seed": 7}, root=ROOT)
     assert {edition.recipe(b).max_lr for b in edition.backbones} == {0.5}

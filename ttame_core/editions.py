@@ -185,7 +185,8 @@ class Edition(Configuration):
         apart = dict(TRAINED[method])
         of_tokens = apart.pop("tokens", {})
         apart |= of_tokens if backbone.tokens else {}
-        apart |= self.config.get("trained", {}).get(method, {})
+        for settings in (self.config, self.entry(backbone.name)):
+            apart |= settings.get("trained", {}).get(method, {})
         of_method = apart.pop("variant", self.variant(backbone.name))
         if apart.pop("taps", None) == "spread":
             backbone = with_taps(backbone, spread_taps(backbone.model, backbone.taps[-1]))
