@@ -1,6 +1,8 @@
 """Runs of notebooks: parameters are strict, files are whole, progress is readable."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 
 import ttame_core as tt
 from ttame_core.files import atomic_path
+from ttame_core.runs import commit
 
 
 def parameters(tmp_path, **given):
@@ -59,6 +62,26 @@ def test_the_manifest_can_repeat_the_run(tmp_path, capsys):
     for key in ("commit", "versions", "seed", "device", "seconds", "peak_memory_gb"):
         assert manifest[key] not in (None, "", {})
     assert "a.csv, 02_evaluate.json" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_a_commit_is_marked_where_code_differs_not_where_results_do(tmp_path):
+    def git(*words):
+        who = ("-c", "user.name=A", "-c", "user.email=a@b.c")
+        subprocess.run(["git", "-C", tmp_path, *who, *words], check=True, capture_output=True)
+
+    code, table = tmp_path / "code.py", tmp_path / "results" / "table.csv"
+    table.parent.mkdir()
+    for file in (code, table):
+        file.write_text("1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "both")
+    clean = commit(tmp_path)
+    table.write_text("2")
+    assert commit(tmp_path) == clean != "unknown"
+    code.write_text("2")
+    assert commit(tmp_path) == f"{clean}+"
 
 
 def test_what_a_killed_run_goes_on_from_goes_when_it_has_finished(tmp_path):

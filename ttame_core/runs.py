@@ -281,14 +281,14 @@ def peak_memory() -> float | None:
 
 
 def commit(root: Path) -> str:
-    """Name the project's commit, with ``+`` where files differ from it; "unknown" without git."""
+    """Name the project's commit, with ``+`` where files other than results differ from it; "unknown" without git."""
     try:
         ask = ["git", "-C", str(root)]
         found = subprocess.run(
             [*ask, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()
         changed = subprocess.run(
-            [*ask, "status", "--porcelain", "--untracked-files=no"],
+            [*ask, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"],
             capture_output=True,
             text=True,
             check=True,
