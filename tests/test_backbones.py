@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 import ttame_core as tt
 from ttame_core.layers import to_grid
+from ttame_core.taps import spread_taps
 from ttame_core.zoo import LITE0, Preprocessing
 
 
@@ -165,6 +166,14 @@ def test_no_hooks_are_left():
     with pytest.raises(RuntimeError):
         backbone.features(torch.rand(1, 4, 64, 64))
     assert not any(m._forward_hooks for m in backbone.modules())
+
+
+def test_taps_spread_over_a_transformers_depth_by_name():
+    vit = tt.load_backbone("demo_vit")
+    spread = tt.load_backbone("demo_vit", taps="spread")
+    assert spread.taps == spread_taps(vit.model, vit.taps[-1]) != vit.taps
+    with pytest.raises(tt.TTAMEError, match="did you mean 'spread'"):
+        tt.load_backbone("demo_vit", taps="spred")
 
 
 def test_list_taps_shows_names_and_shapes_in_order():

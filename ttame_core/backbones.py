@@ -15,7 +15,7 @@ from ttame_core.data import Transform, centre_crop, random_crop_of, read_image
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.layers import capture, to_grid, unwrap_logits
 from ttame_core.masking import ORDERS, mask_images
-from ttame_core.taps import TAPS, blank, default_taps, prefix_tokens, tappable
+from ttame_core.taps import TAPS, blank, default_taps, prefix_tokens, spread_taps, tappable
 from ttame_core.zoo import IMAGENET_CLASSES, Preprocessing, build, fingerprint
 
 
@@ -106,6 +106,16 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in evaluation mode whatever is asked: frozen means frozen (Sec. III-D)."""
         return super().train(False)
+
+    def with_taps(self, taps: Sequence[str]) -> "Backbone":
+        """Return another backbone around the same classifier, with other taps."""
+        return Backbone(
+            self.model,
+            taps,
+            name=self.name,
+            preprocessing=self.preprocessing,
+            masking=self.masking,
+        )
 
     def standardise(self, images: Tensor) -> Tensor:
         """Standardise images channel by channel with the statistics of the weights.
@@ -281,7 +291,8 @@ def load_backbone(
         ``"DEFAULT"`` or another published name; a ``.safetensors`` or state-dict file; None: random.
     taps : str or sequence of str, optional
         Layers to tap, or the name of a set of them (``vgg16``: ``max-pool``, ``conv``); by default
-        the last three stages of a pyramid or the last three blocks of a transformer.
+        the last three stages of a pyramid or the last three blocks of a transformer. ``"spread"``: the
+        blocks at a quarter, half and three quarters of a transformer's depth (`spread_taps`).
     masking : {"image", "standardised"}, optional
         Masking order; the family's own by default.
     preprocessing : dict, optional
@@ -306,14 +317,18 @@ def load_backbone(
             f"preprocessing {preprocessing} of {name}: {error}; expected fields of {published}"
         ) from error
     presets = TAPS.get(name, {})
-    if isinstance(taps, str):
+    by_default = next(iter(presets.values()), None)
+    if taps == "spread":
+        taps = spread_taps(model, (by_default or default_taps(model, expected))[-1])
+    elif isinstance(taps, str):
         if taps not in presets:
+            known = [*presets, "spread"]
             raise TTAMEError(
-                f"{name} has no set of taps {taps!r}; {nearest(taps, presets)}; or give a list of layers"
+                f"{name} has no set of taps {taps!r}; {nearest(taps, known)}; or give a list of layers"
             )
         taps = presets[taps]
     elif taps is None:
-        taps = next(iter(presets.values())) if presets else default_taps(model, expected)
+        taps = by_default or default_taps(model, expected)
     return Backbone(model, taps, name=name, preprocessing=expected, masking=masking)
 
 

@@ -20,7 +20,7 @@ from ttame_core.progress import Tell
 from ttame_core.taps import spread_taps
 from ttame_core.training import Recipe
 from ttame_core.trainings import Training, code_version
-from ttame_core.warm_start import warm_backbone, with_taps
+from ttame_core.warm_start import warm_backbone
 
 
 class Edition(Configuration):
@@ -189,7 +189,7 @@ class Edition(Configuration):
             apart |= settings.get("trained", {}).get(method, {})
         of_method = apart.pop("variant", self.variant(backbone.name))
         if apart.pop("taps", None) == "spread":
-            backbone = with_taps(backbone, spread_taps(backbone.model, backbone.taps[-1]))
+            backbone = backbone.with_taps(spread_taps(backbone.model, backbone.taps[-1]))
         variant = variant or of_method
         loss = apart.pop("loss", {})
         own = self.recipe(backbone.name)

@@ -1,7 +1,5 @@
 """A warm start, beyond the paper: at step 0 the maps are the classifier's own class activation maps."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -82,20 +80,9 @@ def warm_backbone(backbone: Backbone) -> Backbone:
         norms = [n for n in FINAL_NORMS if isinstance(modules.get(n), nn.LayerNorm)]
         if not norms:
             raise NotServedError(f"no norm behind the last block of {backbone.name} found")
-        backbone = with_taps(backbone, (*backbone.taps[:-1], norms[0]))
+        backbone = backbone.with_taps((*backbone.taps[:-1], norms[0]))
     check_warm_start(backbone)
     return backbone
-
-
-def with_taps(backbone: Backbone, taps: Sequence[str]) -> Backbone:
-    """Return another backbone around the same classifier, with other taps."""
-    return Backbone(
-        backbone.model,
-        taps,
-        name=backbone.name,
-        preprocessing=backbone.preprocessing,
-        masking=backbone.masking,
-    )
 
 
 def check_warm_start(backbone: Backbone) -> Tensor:
