@@ -46,6 +46,16 @@ def test_a_table_reads_mean_and_interval():
     assert table.loc["t-tame", "AD(15) ↓"] == f"11.5 ±{half:.1f}"
 
 
+def test_rows_of_a_table_keep_their_order_within_each_backbone():
+    grid = pd.concat(scores().assign(backbone=b, rate=r) for b, r in RATES)
+    table = tables.wide_table(means_table(grid, by=["backbone", "rate"]), ["backbone", "rate"])
+    assert list(table.index) == RATES
+
+
+RATES = [("a", 0.01), ("a", 0.03), ("b", 0.001), ("b", 0.01)]
+"""Backbones by learning rates, one of which only the second has."""
+
+
 def test_convergence_has_a_row_a_backbone_and_a_line_a_method():
     parts = [
         scores().assign(steps=steps, method=start, value=scores()["value"] / (1 + steps))

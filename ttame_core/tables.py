@@ -69,6 +69,7 @@ def wide_table(
         index=list(index), columns="label", values="text", aggfunc="first", sort=False
     )
     table.columns.name = None
+    table = table.loc[long.set_index(list(index)).index.unique()]  # a pivot orders level by level
     images = long.groupby(list(index), sort=False)["n"].max()
     if images.nunique() > 1:
         table.insert(0, "images", images)
