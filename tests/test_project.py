@@ -108,14 +108,37 @@ def test_the_readme_names_files_and_targets_that_exist():
         assert (ROOT / file).is_file(), file
 
 
-def test_the_readme_shows_the_committed_numbers():
-    home = ROOT / "results" / "imagenette"
-    files = [f for f in home.glob("*/means.csv") if f.parent.name != "summary"]
-    means = pd.concat(pd.read_csv(f).assign(backbone=f.parent.name) for f in files)
-    committed = wide_table(means, ["backbone", "method"])
-    lines = (ROOT / "README.md").read_text().splitlines()
+def committed_numbers():
+    files = (ROOT / "results" / "imagenette").glob("*/means.csv")
+    return wide_table(
+        pd.concat(
+            pd.read_csv(f).assign(backbone=f.parent.name)
+            for f in files
+            if f.parent.name != "summary"
+        ),
+        ["backbone", "method"],
+    )
+
+
+def shown_numbers(file):
+    """Labels and rows of a file's table of AD and IC."""
+    lines = (ROOT / file).read_text().splitlines()
     table = [line.strip("|").split("|") for line in lines if "±" in line or "AD(50)" in line]
-    (_, _, *labels), *rows = [[cell.strip() for cell in row] for row in table]
-    assert {backbone for backbone, *_ in rows} == set(means["backbone"])
+    return [[cell.strip() for cell in row] for row in table]
+
+
+def test_the_readme_shows_the_committed_numbers():
+    committed = committed_numbers()
+    (_, _, *labels), *rows = shown_numbers("README.md")
+    assert {backbone for backbone, *_ in rows} == set(committed.index.unique("backbone"))
     for backbone, method, *cells in rows:
         assert cells == committed.loc[(backbone, method), labels].astype(str).tolist(), method
+
+
+def test_the_model_card_shows_the_committed_numbers():
+    committed = committed_numbers().loc["efficientnet_lite0"]
+    (_, *labels), *rows = shown_numbers("ttame_core/explainers/README.md")
+    names = {"Grad-CAM": "grad-cam"}
+    for label, *cells in rows:
+        method = names.get(label) or label.split("`")[1]
+        assert cells == committed.loc[method, labels].tolist(), method
