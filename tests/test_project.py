@@ -123,7 +123,8 @@ def committed_numbers():
 def shown_numbers(file):
     """Labels and rows of a file's table of AD and IC."""
     lines = (ROOT / file).read_text().splitlines()
-    table = [line.strip("|").split("|") for line in lines if "±" in line or "AD(50)" in line]
+    rows = [line for line in lines if line.startswith("|")]
+    table = [row.strip("|").split("|") for row in rows if "±" in row or "AD(50)" in row]
     return [[cell.strip() for cell in row] for row in table]
 
 
