@@ -174,6 +174,10 @@ def test_taps_spread_over_a_transformers_depth_by_name():
     assert spread.taps == spread_taps(vit.model, vit.taps[-1]) != vit.taps
     with pytest.raises(tt.TTAMEError, match="did you mean 'spread'"):
         tt.load_backbone("demo_vit", taps="spred")
+    at_the_top = tt.load_backbone("resnet18", None, taps="spread")
+    assert at_the_top.taps == ("layer2", "layer3", "layer4")
+    with pytest.raises(tt.TTAMEError, match="taps 'spread' need four blocks alike"):
+        tt.load_backbone("vgg11_bn", None, taps="spread")
 
 
 def test_list_taps_shows_names_and_shapes_in_order():

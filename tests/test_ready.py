@@ -83,6 +83,8 @@ def test_a_class_is_chosen_in_words_or_by_number(shipped, photos, tmp_path):
     [
         (["missing.jpg"], "there is no photograph or folder missing.jpg"),
         (["{photos}", "--class", "clas 7"], "has no class 'clas 7'; did you mean 'class 7'"),
+        (["{photos}", "--class=-1"], "class -1 of demo_resnet; expected 0 to 9"),
+        (["{photos}", "--class", " "], "the class is empty"),
         (["{photos}", "--class", "class"], "10 classes of demo_resnet go by 'class'"),
         (["{photos}", "--top", "11"], "11 classes are asked for; expected 1 to 10"),
         (["{photos}/empty"], "no images in"),
@@ -98,6 +100,21 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     assert main(["explain", *given, "--explainer", "demo_resnet", "--out", str(out)]) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_file_is_no_folder_to_write_to(photos, capsys):
+    before = (photos / "a.png").read_bytes()
+    assert main(["explain", str(photos), "--out", str(photos / "a.png")]) == 2
+    assert "a.png is no folder" in capsys.readouterr().err
+    assert (photos / "a.png").read_bytes() == before
+
+
+def test_a_call_takes_a_class_in_words(shipped, photos):
+    in_words = shipped(photos / "a.png", "class 7")
+    assert in_words.classes.tolist() == [7]
+    assert torch.equal(in_words.maps, shipped(photos / "a.png", torch.tensor([7])).maps)
+    with pytest.raises(tt.TTAMEError, match="images are a list; expected a tensor"):
+        shipped(["a.png"])
 
 
 def test_an_unreadable_photograph_is_named(photos):

@@ -32,18 +32,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"one of {', '.join(shipped_explainers())}, or a file that TTAME.save wrote",
     )
     explain.add_argument("--weights", default="DEFAULT", help="of the classifier: a name or a file")
-    explain.add_argument(
+    which = explain.add_mutually_exclusive_group()
+    which.add_argument(
         "--class",
         dest="classes",
         action="append",
         metavar="NAME",
         help="class to explain, in words or by number; may be given several times",
     )
-    explain.add_argument(
+    which.add_argument(
         "--top", type=int, default=1, help="explain so many of the most confident classes"
     )
     given = parser.parse_args(arguments)
     try:
+        if given.out.exists() and not given.out.is_dir():
+            raise TTAMEError(f"{given.out} is no folder; name another by --out")
         explainer = load_explainer(given.explainer, given.weights)
         device = torch.accelerator.current_accelerator(check_available=True)
         explainer.to(device or "cpu")

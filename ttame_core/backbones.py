@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -165,12 +166,15 @@ class Backbone(nn.Module):
         TTAMEError
             If no class, or several, go by these words.
         """
-        if words.isdecimal():
-            if int(words) >= self.num_classes:
+        words = words.strip()
+        if re.fullmatch(r"-?\d+", words):
+            if not 0 <= int(words) < self.num_classes:
                 raise TTAMEError(
                     f"class {words} of {self.name}; expected 0 to {self.num_classes - 1}"
                 )
             return int(words)
+        if not words:
+            raise TTAMEError("the class is empty; give a name, a part of one, or a number")
         names = [self.label(i) for i in range(self.num_classes)]
         found = [i for i, name in enumerate(names) if name.lower() == words.lower()]
         found = found or [i for i, name in enumerate(names) if words.lower() in name.lower()]

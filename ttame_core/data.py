@@ -56,8 +56,7 @@ def read_image(path: str | Path) -> Image.Image:
             picture.load()
     except UNREADABLE as error:
         raise TTAMEError(
-            f"{path} cannot be read as an image ({error}); remove it, or ask for unreadable images to be "
-            "skipped (on_error='skip')"
+            f"{path} cannot be read as an image ({error}); remove it or put a whole one in its place"
         ) from error
     if picture.mode.startswith("I") or picture.mode == "F":
         grey = np.asarray(picture, dtype=np.float64)

@@ -72,7 +72,7 @@ class TTAME(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, images: Tensor | str | Path, classes: Tensor | int | None = None
+        self, images: Tensor | str | Path, classes: Tensor | int | str | None = None
     ) -> Explanation:
         """Explain images: classify, tap, attend, scale each map to [0, 1].
 
@@ -80,8 +80,9 @@ class TTAME(nn.Module):
         ----------
         images : Tensor or str or Path
             ``(B, 3, H, W)`` in [0, 1], or the file of a photograph.
-        classes : Tensor or int, optional
-            ``(B,)`` or ``(B, k)`` int64, or k: each image's k most confident ones; by default its model truth.
+        classes : Tensor, int or str, optional
+            ``(B,)`` or ``(B, k)`` int64; or k: each image's k most confident ones; or one class in words, see
+            `Backbone.class_index`; by default each image's model truth.
 
         Returns
         -------
@@ -106,6 +107,8 @@ class TTAME(nn.Module):
             elif isinstance(classes, int):
                 check_count(classes, self.backbone.num_classes)
                 classes = scores.topk(classes).indices
+            elif isinstance(classes, str):
+                classes = torch.full((len(images),), self.backbone.class_index(classes))
             classes = classes.to(scores.device)
             check_classes(classes, len(images), self.backbone.num_classes)
             wanted = classes if classes.ndim == 2 else classes[:, None]  # (B, k)
@@ -228,6 +231,10 @@ class TTAME(nn.Module):
 
 def check_images(images: Tensor) -> None:
     """Raise a TTAMEError unless images are ``(B, 3, H, W)`` floats in [0, 1]."""
+    if not isinstance(images, Tensor):
+        raise TTAMEError(
+            f"images are a {type(images).__name__}; expected a tensor (B, 3, H, W) in [0, 1], or the file of one photograph"
+        )
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise TTAMEError(
             f"images are {tuple(images.shape)} {images.dtype}; expected (B, 3, H, W) floats in [0, 1]"

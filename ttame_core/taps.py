@@ -115,9 +115,10 @@ def spread_taps(model: nn.Module, last: str) -> tuple[str, ...]:
     blocks = [n for n, m in model.get_submodule(parent).named_children() if type(m) is kind]
     if len(blocks) < 4:
         raise NotServedError(
-            f"{last} has {len(blocks)} layers of its kind beside it, itself included; taps spread over the depth need 4 blocks"
+            f"taps 'spread' need four blocks alike in one sequence, and of {last}'s kind there are {len(blocks)}; name the taps"
         )
-    return tuple(f"{parent}.{blocks[len(blocks) * k // 4]}" for k in (1, 2, 3))
+    prefix = f"{parent}." if parent else ""
+    return tuple(f"{prefix}{blocks[len(blocks) * k // 4]}" for k in (1, 2, 3))
 
 
 def prefix_tokens(model: nn.Module) -> int | None:
