@@ -199,7 +199,7 @@ def test_a_matched_training_has_masks_as_evaluated_and_a_transformers_maps_sprea
 def test_blocks_at_the_quarters_of_the_depth():
     model = nn.ModuleDict({"blocks": nn.Sequential(*(nn.Identity() for _ in range(12)))})
     assert spread_taps(model, "blocks.11") == ("blocks.3", "blocks.6", "blocks.9")
-    with pytest.raises(NotServedError, match="blocks has 1 layers of its kind"):
+    with pytest.raises(NotServedError, match="of blocks's kind there are 1"):
         spread_taps(model, "blocks")
 
 
