@@ -109,6 +109,12 @@ def test_a_file_is_no_folder_to_write_to(photos, capsys):
     assert (photos / "a.png").read_bytes() == before
 
 
+def test_classes_and_their_number_exclude_each_other(photos, capsys):
+    with pytest.raises(SystemExit):
+        main(["explain", str(photos), "--class", "7", "--top", "2"])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
 def test_a_call_takes_a_class_in_words(shipped, photos):
     in_words = shipped(photos / "a.png", "class 7")
     assert in_words.classes.tolist() == [7]
