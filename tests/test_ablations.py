@@ -161,10 +161,13 @@ def test_the_rest_of_the_grid_is_the_editions(edition):
 
 def test_each_kind_is_shown_before_and_after_its_trainings(edition):
     edition.config["converge"] = {"steps": [2], "images": 4}
+    edition.config["trained"] = {"t-tame-matched": {"steps": 1}}
     model = edition.backbone("demo_resnet", ["layer2", "layer3", "layer4"])
     found = {(method, steps): e for method, steps, e in training_lengths(edition, model)}
     methods = ["t-tame", "t-tame-warm", "t-tame-scaled", "t-tame-matched"]
-    assert list(found) == [(method, steps) for method in methods for steps in (0, 2)]
+    own = edition.recipe("demo_resnet").steps
+    lengths = {method: (0, 2, own) for method in methods} | {"t-tame-matched": (0, 1, 2)}
+    assert list(found) == [(method, steps) for method in methods for steps in lengths[method]]
     weights = {key: e.attention.fusion.weight for key, e in found.items()}
     assert (weights["t-tame-warm", 0][:, :-80] == 0).all() and (weights["t-tame", 0] != 0).all()
     for method in methods:
@@ -193,7 +196,8 @@ def test_a_matched_training_has_masks_as_evaluated_and_a_transformers_maps_sprea
     assert (training.variant, training.recipe.mask) == ("smooth", "min-max")
     matched = training.backbone
     assert (matched.masking, matched.name) == (vit.masking, vit.name)
-    assert matched.taps == spread_taps(vit.model, vit.taps[-1]) != vit.taps
+    blocks = spread_taps(vit.model, vit.taps[-1])
+    assert matched.taps == tuple(f"{block}.ln_1" for block in blocks)
 
 
 def test_blocks_at_the_quarters_of_the_depth():
@@ -215,14 +219,26 @@ def test_what_goes_beyond_the_paper_is_taken_apart(edition):
         "matched, sigmoid masks",
         "matched, the paper's weights",
         "matched, last blocks",
+        "matched, outputs of the blocks",
         "matched, no smoothing",
     ]
     smoothed = {label for label, e in rows.items() if e.attention.smoothing}
     assert smoothed == set(list(rows)[2:-1])
-    spread = edition.training(vit, method="t-tame-matched").backbone.taps
-    at_last = {label for label, e in rows.items() if e.backbone.taps == vit.taps}
-    assert at_last == {"the paper's recipe", "t-tame-scaled", "matched, last blocks"}
-    assert {e.backbone.taps for e in rows.values()} == {vit.taps, spread}
+    norms = edition.training(vit, method="t-tame-matched").backbone.taps
+    taps = {label: e.backbone.taps for label, e in rows.items()}
+    assert {label for label in rows if taps[label] == vit.taps} == {
+        "the paper's recipe",
+        "t-tame-scaled",
+    }
+    assert taps["matched, last blocks"] == tuple(f"{block}.ln_1" for block in vit.taps)
+    outputs = taps["matched, outputs of the blocks"]
+    assert outputs == spread_taps(vit.model, vit.taps[-1])
+    assert {label for label in rows if taps[label] == norms} == {
+        "t-tame-matched",
+        "matched, sigmoid masks",
+        "matched, the paper's weights",
+        "matched, no smoothing",
+    }
     weights = {label: e.attention.fusion.weight for label, e in rows.items()}
     assert not torch.equal(weights["t-tame-matched"], weights["matched, sigmoid masks"])
     assert rows["the paper's recipe"].attention.scales is None

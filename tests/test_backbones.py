@@ -168,12 +168,33 @@ def test_no_hooks_are_left():
     assert not any(m._forward_hooks for m in backbone.modules())
 
 
+def test_sets_of_taps_of_a_backbone_by_name_once_it_is_loaded():
+    vgg = tt.load_backbone("demo_vgg")
+    assert vgg.with_taps("conv").taps == tt.load_backbone("demo_vgg", taps="conv").taps != vgg.taps
+    with pytest.raises(tt.TTAMEError, match="no set of taps 'stages'"):
+        vgg.with_taps("stages")
+
+
 def test_taps_spread_over_a_transformers_depth_by_name():
     vit = tt.load_backbone("demo_vit")
     spread = tt.load_backbone("demo_vit", taps="spread")
     assert spread.taps == spread_taps(vit.model, vit.taps[-1]) != vit.taps
     with pytest.raises(tt.TTAMEError, match="did you mean 'spread'"):
         tt.load_backbone("demo_vit", taps="spred")
+    norms = tt.load_backbone("demo_vit", taps="spread-norms")
+    assert norms.taps == tuple(f"{block}.ln_1" for block in spread.taps)
+    assert vit.with_taps("spread-norms").taps == norms.taps
+    images = torch.rand(2, 3, 64, 64)
+    tokens = norms.features(images)[1][0].flatten(
+        2
+    )  # (B, C, N), before weight and bias at unit scale
+    norm = norms.model.get_submodule(norms.taps[0])
+    plain = (tokens - norm.bias[:, None]) / norm.weight[:, None]
+    torch.testing.assert_close(
+        plain.square().mean(1), torch.ones(2, tokens.shape[2]), rtol=0.01, atol=0
+    )
+    with pytest.raises(tt.TTAMEError, match="no norm before the attention found in 'layer2'"):
+        tt.load_backbone("resnet18", None, taps="spread-norms")
     at_the_top = tt.load_backbone("resnet18", None, taps="spread")
     assert at_the_top.taps == ("layer2", "layer3", "layer4")
     with pytest.raises(tt.TTAMEError, match="taps 'spread' need four blocks alike"):

@@ -15,7 +15,7 @@ from ttame_core.errors import NotServedError
 from ttame_core.explainer import TTAME
 from ttame_core.masking import ORDERS
 from ttame_core.progress import Tell
-from ttame_core.taps import TAPS
+from ttame_core.taps import TAPS, attention_norm
 from ttame_core.training import Recipe, initialise
 
 
@@ -116,11 +116,8 @@ def ablations(backbone: Backbone, recipe: Recipe, seeds: Iterable[int] = ()) -> 
     listed.append(Ablation("released", f"{drawn} classes", changes={"other_classes": drawn}))
     listed.append(Ablation("released", "train-mode backbone", changes={"backbone_mode": "train"}))
     if backbone.tokens:
-        norms = [f"{tap}.{norm}" for tap in backbone.taps for norm in ("ln_1", "norm1")]
-        known = dict(backbone.model.named_modules())
-        listed.append(
-            Ablation("released", "taps at the norms", taps=[n for n in norms if n in known])
-        )
+        norms = [attention_norm(backbone.model, block) for block in backbone.taps]
+        listed.append(Ablation("released", "taps at the norms", taps=norms))
         listed.append(Ablation("released", "raw masks in evaluation", evaluated_with="image"))
     return listed
 
@@ -157,7 +154,9 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
         listed.append(matched(label="matched, sigmoid masks", changes={"mask": "sigmoid"}))
         listed.append(matched(label="matched, the paper's weights", changes={"loss": weights}))
         if backbone.tokens:
-            listed.append(matched(label="matched, last blocks", taps=list(backbone.taps)))
+            norms = [attention_norm(backbone.model, block) for block in backbone.taps]
+            listed.append(matched(label="matched, last blocks", taps=norms))
+            listed.append(matched(label="matched, outputs of the blocks", taps="spread"))
             listed.append(matched(label="matched, no smoothing", variant="scaled"))
     return listed if len(listed) > 1 else []
 
@@ -186,7 +185,7 @@ def grid(edition: Edition, name: str) -> list[Recipe]:
 def training_lengths(
     edition: Edition, backbone: Backbone, progress: Callable[[str], Tell] | None = None
 ) -> Iterator[tuple[str, int, TTAME]]:
-    """Train each kind of T-TAME for each number of steps that the edition lists; the rest as the edition has it.
+    """Train each kind of T-TAME for its own number of steps and for those that the edition lists.
 
     Parameters
     ----------
@@ -211,7 +210,7 @@ def training_lengths(
         untrained = TTAME(full.backbone, full.variant, seed=full.seed).eval()
         initialise(untrained, full.images(), full.recipe)
         yield method, 0, untrained
-        for steps in edition.config["converge"]["steps"]:
+        for steps in sorted({*edition.config["converge"]["steps"], full.recipe.steps}):
             name = f"{method},steps={steps}"
             recipe = replace(full.recipe, steps=steps)
             training = edition.training(full.backbone, full.variant, recipe=recipe, name=name)
@@ -242,11 +241,10 @@ def ablate(
     -------
     TTAME
     """
-    backbone = edition.backbone(name, ablation.taps, ablation.masking)
+    backbone = edition.backbone(name, masking=ablation.masking)
     of_method = edition.training(backbone, method=ablation.method)
     recipe = replace(study_recipe(edition, name, of_method.recipe), **ablation.changes)
-    if not ablation.taps:
-        backbone = of_method.backbone
+    backbone = backbone.with_taps(ablation.taps) if ablation.taps else of_method.backbone
     training = edition.training(
         backbone, ablation.variant, recipe=recipe, seed=ablation.seed, name=ablation.name
     )

@@ -16,7 +16,7 @@ from ttame_core.data import Transform, centre_crop, random_crop_of, read_image
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.layers import capture, to_grid, unwrap_logits
 from ttame_core.masking import ORDERS, mask_images
-from ttame_core.taps import TAPS, blank, default_taps, prefix_tokens, spread_taps, tappable
+from ttame_core.taps import SPREAD, TAPS, blank, default_taps, prefix_tokens, tappable
 from ttame_core.zoo import IMAGENET_CLASSES, Preprocessing, build, fingerprint
 
 
@@ -108,8 +108,31 @@ class Backbone(nn.Module):
         """Stay in evaluation mode whatever is asked: frozen means frozen (Sec. III-D)."""
         return super().train(False)
 
-    def with_taps(self, taps: Sequence[str]) -> "Backbone":
-        """Return another backbone around the same classifier, with other taps."""
+    def with_taps(self, taps: str | Sequence[str]) -> "Backbone":
+        """Return another backbone around the same classifier, with other taps.
+
+        Parameters
+        ----------
+        taps : str or sequence of str
+            Layers, or the name of a set of them; see `load_backbone`.
+
+        Returns
+        -------
+        Backbone
+
+        Raises
+        ------
+        TTAMEError
+            For an unknown set or layer, or a classifier that has no such set.
+        """
+        if isinstance(taps, str):
+            sets = {**TAPS.get(self.name, {}), **SPREAD}
+            if taps not in sets:
+                raise TTAMEError(
+                    f"{self.name} has no set of taps {taps!r}; {nearest(taps, sets)}; or give a list of layers"
+                )
+            found = sets[taps]
+            taps = found(self.model, self.taps[-1]) if callable(found) else found
         return Backbone(
             self.model,
             taps,
@@ -296,7 +319,8 @@ def load_backbone(
     taps : str or sequence of str, optional
         Layers to tap, or the name of a set of them (``vgg16``: ``max-pool``, ``conv``); by default
         the last three stages of a pyramid or the last three blocks of a transformer. ``"spread"``: the
-        blocks at a quarter, half and three quarters of a transformer's depth (`spread_taps`).
+        blocks at a quarter, half and three quarters of a transformer's depth; ``"spread-norms"``: the norms in
+        front of their attention.
     masking : {"image", "standardised"}, optional
         Masking order; the family's own by default.
     preprocessing : dict, optional
@@ -320,20 +344,12 @@ def load_backbone(
         raise TTAMEError(
             f"preprocessing {preprocessing} of {name}: {error}; expected fields of {published}"
         ) from error
-    presets = TAPS.get(name, {})
-    by_default = next(iter(presets.values()), None)
-    if taps == "spread":
-        taps = spread_taps(model, (by_default or default_taps(model, expected))[-1])
-    elif isinstance(taps, str):
-        if taps not in presets:
-            known = [*presets, "spread"]
-            raise TTAMEError(
-                f"{name} has no set of taps {taps!r}; {nearest(taps, known)}; or give a list of layers"
-            )
-        taps = presets[taps]
-    elif taps is None:
-        taps = by_default or default_taps(model, expected)
-    return Backbone(model, taps, name=name, preprocessing=expected, masking=masking)
+    layers = None if isinstance(taps, str) else taps
+    if layers is None:
+        presets = TAPS.get(name, {})
+        layers = next(iter(presets.values()), None) or default_taps(model, expected)
+    backbone = Backbone(model, layers, name=name, preprocessing=expected, masking=masking)
+    return backbone.with_taps(taps) if isinstance(taps, str) else backbone
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ TRAINED: dict[str, dict[str, Any]] = {
     "t-tame-matched": {
         "variant": "scaled",
         "mask": "min-max",
-        "tokens": {"variant": "smooth", "taps": "spread"},
+        "tokens": {"variant": "smooth", "taps": "spread-norms"},
     },
     "l-cam-img": {"variant": "l_cam_img"},
 }

@@ -17,7 +17,6 @@ from ttame_core.errors import NotServedError, TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.losses import LossWeights
 from ttame_core.progress import Tell
-from ttame_core.taps import spread_taps
 from ttame_core.training import Recipe
 from ttame_core.trainings import Training, code_version
 from ttame_core.warm_start import warm_backbone
@@ -188,8 +187,8 @@ class Edition(Configuration):
         for settings in (self.config, self.entry(backbone.name)):
             apart |= settings.get("trained", {}).get(method, {})
         of_method = apart.pop("variant", self.variant(backbone.name))
-        if apart.pop("taps", None) == "spread":
-            backbone = backbone.with_taps(spread_taps(backbone.model, backbone.taps[-1]))
+        if taps := apart.pop("taps", None):
+            backbone = backbone.with_taps(taps)
         variant = variant or of_method
         loss = apart.pop("loss", {})
         own = self.recipe(backbone.name)

@@ -28,6 +28,8 @@ TAPS: dict[str, dict[str, tuple[str, ...]]] = {
     LITE0: {"stages": ("blocks.2", "blocks.4", "bn2")},  # bn2: the last convolution, activated
 }
 """Named sets of taps; the first of a backbone is its default."""
+ATTENTION_NORMS = ("ln_1", "norm1", "layernorm_before")
+"""What torchvision, timm and Hugging Face call the norm in front of a block's attention."""
 
 
 def list_taps(name: str, **options: Any) -> dict[str, tuple[int, int, int]]:
@@ -119,6 +121,45 @@ def spread_taps(model: nn.Module, last: str) -> tuple[str, ...]:
         )
     prefix = f"{parent}." if parent else ""
     return tuple(f"{prefix}{blocks[len(blocks) * k // 4]}" for k in (1, 2, 3))
+
+
+def attention_norm(model: nn.Module, block: str) -> str:
+    """Name the norm in front of the attention of a transformer's block.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Holds the block.
+    block : str
+        Its name.
+
+    Returns
+    -------
+    str
+        Of the norm, whose output has every token at unit scale.
+
+    Raises
+    ------
+    NotServedError
+        If there is none of a known name.
+    """
+    children = dict(model.get_submodule(block).named_children())
+    for name in ATTENTION_NORMS:
+        if name in children:
+            return f"{block}.{name}"
+    raise NotServedError(
+        f"no norm before the attention found in {block!r}, looked for {', '.join(ATTENTION_NORMS)}; "
+        "tap the outputs of transformer blocks"
+    )
+
+
+def spread_norms(model: nn.Module, last: str) -> tuple[str, ...]:
+    """Choose the norms in front of the attention of the blocks that `spread_taps` chooses."""
+    return tuple(attention_norm(model, block) for block in spread_taps(model, last))
+
+
+SPREAD = {"spread": spread_taps, "spread-norms": spread_norms}
+"""Sets of taps that any transformer has: over its depth, from one of its blocks."""
 
 
 def prefix_tokens(model: nn.Module) -> int | None:

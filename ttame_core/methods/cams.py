@@ -8,9 +8,9 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from ttame_core.backbones import Backbone
-from ttame_core.errors import NotServedError
 from ttame_core.layers import replaced_output, unwrap_logits
 from ttame_core.masking import minmax
+from ttame_core.taps import attention_norm
 
 
 class _Logits(nn.Module):
@@ -39,18 +39,12 @@ def target_layer(backbone: Backbone) -> nn.Module:
 
     Raises
     ------
-    TTAMEError
+    NotServedError
         If a transformer's last block has no such norm.
     """
-    layer = backbone.model.get_submodule(backbone.taps[-1])
-    if not backbone.tokens:
-        return layer
-    for name in ("ln_1", "norm1", "layernorm_before"):
-        if hasattr(layer, name):
-            return getattr(layer, name)
-    raise NotServedError(
-        f"no norm before the attention found in {backbone.taps[-1]!r} of {backbone.name}; "
-        "tap the output of its last transformer block"
+    last = backbone.taps[-1]
+    return backbone.model.get_submodule(
+        attention_norm(backbone.model, last) if backbone.tokens else last
     )
 
 
