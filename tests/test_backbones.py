@@ -168,6 +168,13 @@ def test_no_hooks_are_left():
     assert not any(m._forward_hooks for m in backbone.modules())
 
 
+def test_the_statistics_are_where_the_classifier_is():
+    model = tt.load_backbone("demo_resnet", None).model.to("meta")  # stands for an accelerator
+    backbone = tt.Backbone(model, ["layer2", "layer4"])
+    assert backbone.mean.device.type == backbone.std.device.type == "meta"
+    assert backbone.with_taps(["layer3"]).mean.device.type == "meta"
+
+
 def test_sets_of_taps_of_a_backbone_by_name_once_it_is_loaded():
     vgg = tt.load_backbone("demo_vgg")
     assert vgg.with_taps("conv").taps == tt.load_backbone("demo_vgg", taps="conv").taps != vgg.taps

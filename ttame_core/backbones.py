@@ -103,6 +103,7 @@ class Backbone(nn.Module):
         self.masking = masking or ("standardised" if self.tokens else "image")
         if self.masking not in ORDERS:
             raise TTAMEError(f"masking {masking!r} is unknown; {nearest(self.masking, ORDERS)}")
+        self.to(logits.device)  # the statistics go where the classifier is
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in evaluation mode whatever is asked: frozen means frozen (Sec. III-D)."""
