@@ -70,6 +70,9 @@ def test_a_configuration_that_names_no_data_or_half_a_folder(tmp_path):
     config["data"] = {"digit": {"kind": "digits"}}
     with pytest.raises(tt.TTAMEError, match="data 'digits' is unknown; did you mean 'digit'"):
         validate(config, ROOT, "mine.yaml")
+    config = {**read(tmp_path).config, "download": "imagenette"}
+    with pytest.raises(tt.TTAMEError, match=r"mine\.yaml, download: data 'imagenette' is unknown"):
+        validate(config, ROOT, "mine.yaml")
 
 
 def test_unknown_edition_and_backbone(tmp_path):

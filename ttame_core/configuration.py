@@ -172,6 +172,7 @@ def overrule(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]
         root = os.path.abspath(settings.pop("data_root"))
         for spec in folders:
             spec["root"] = root
+        config.pop("download", None)  # nothing into a folder of the user's
     training = {k: settings.pop(k) for k in TRAINING if k in settings}
     for section in (config, *config["backbones"].values()):
         if training:
@@ -210,10 +211,12 @@ def validate(config: dict[str, Any], root: Path, source: str) -> None:
         jsonschema.Draft202012Validator(schema).iter_errors(config)
     )
     if error is None:
-        for name, entry in config["backbones"].items():
-            if entry["data"] not in config["data"]:
+        named = {f"backbones.{name}": entry["data"] for name, entry in config["backbones"].items()}
+        named |= {"download": config["download"]} if "download" in config else {}
+        for place, name in named.items():
+            if name not in config["data"]:
                 raise TTAMEError(
-                    f"{source}, backbones.{name}: data {entry['data']!r} is unknown; {nearest(entry['data'], config['data'])}"
+                    f"{source}, {place}: data {name!r} is unknown; {nearest(name, config['data'])}"
                 )
         return
     place = ".".join(map(str, error.absolute_path)) or "top level"

@@ -15,8 +15,9 @@ from ttame_core.backbones import Backbone, load_backbone
 from ttame_core.configuration import TRAINED, Configuration
 from ttame_core.errors import NotServedError, TTAMEError, nearest
 from ttame_core.explainer import TTAME
+from ttame_core.imagenette import obtain_imagenette
 from ttame_core.losses import LossWeights
-from ttame_core.progress import Tell
+from ttame_core.progress import Progress, Tell
 from ttame_core.training import Recipe
 from ttame_core.trainings import Training, code_version
 from ttame_core.warm_start import warm_backbone
@@ -68,6 +69,8 @@ class Edition(Configuration):
     def images(self, backbone: Backbone, split: str) -> Any:
         """Open the images of a backbone, cropped and resized as its weights ask for.
 
+        Imagenette is downloaded first, where the configuration says so and its folder is missing.
+
         Parameters
         ----------
         backbone : Backbone
@@ -79,14 +82,23 @@ class Edition(Configuration):
         -------
         Dataset
             Items as `ttame_core.data` describes.
+
+        Raises
+        ------
+        TTAMEError
+            If they are missing and cannot be downloaded, or one cannot be read.
         """
-        spec = self.config["data"][self.entry(backbone.name)["data"]]
+        name = self.entry(backbone.name)["data"]
+        spec = self.config["data"][name]
         size, given = spec.get(split), backbone.preprocessing
         if spec["kind"] == "digits":
             return wheels.DigitsInPhotographs(split, size, image_size=given.image_size)
         crop = (given.image_size, given.resize, given.interpolation)
         if spec["kind"] == "photographs":
             return wheels.WheelPhotographs(split, size, 0, *crop)
+        if name == self.config.get("download"):
+            tell = Progress("Imagenette (1.5 GB), per cent downloaded")
+            obtain_imagenette(self.root / spec["root"], tell)
         return data.folder_split(spec, split, self.root, *crop)
 
     def recipe(self, backbone: str) -> Recipe:

@@ -31,6 +31,7 @@ class Progress:
         self.label, self.every = label, every
         self.begun = self.last = time.monotonic()
         self.handle: Any = None
+        self.stderr = sys.stderr  # kept: redirect_stderr may put another in its place
 
     def __call__(self, done: int, total: int) -> None:
         """Tell how far things are."""
@@ -43,7 +44,7 @@ class Progress:
         if done < total:
             text += f", about {spent / done * (total - done):.0f} s left"
         if get_ipython() is None:
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=self.stderr, flush=True)
             return
         bundle, mark = {"text/plain": text}, {"progress": True}
         if self.handle is None:
@@ -51,7 +52,7 @@ class Progress:
         else:
             self.handle.update(bundle, raw=True, metadata=mark)
         terminal = getattr(
-            sys.stderr, "_original_stdstream_copy", None
+            self.stderr, "_original_stdstream_copy", None
         )  # ipykernel's way past the page
         if terminal is not None:
             os.write(terminal, f"{text}\n".encode())
