@@ -1,6 +1,7 @@
 """Explainers that come with their classifier, and the command line that uses them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -62,9 +63,9 @@ def test_folders_in_maps_out(shipped, photos, tmp_path, capsys):
     explanation = shipped(photos / "a.png")
     assert first["index"] == int(explanation.classes[0])
     assert first["confidence"] == pytest.approx(float(explanation.confidences[0]), abs=1e-5)
-    assert np.allclose(np.load(first["map"]), explanation.maps[0].numpy(), atol=0.02)
-    assert Image.open(first["overlay"]).size == (64, 64)
-    assert last["overlay"].startswith(str(out / "more" / "b-class-"))
+    assert np.allclose(np.load(out / first["map"]), explanation.maps[0].numpy(), atol=0.02)
+    assert Image.open(out / first["overlay"]).size == (64, 64)
+    assert last["overlay"].startswith("more/b-class-")
 
 
 def test_a_class_is_chosen_in_words_or_by_number(shipped, photos, tmp_path):
@@ -75,7 +76,51 @@ def test_a_class_is_chosen_in_words_or_by_number(shipped, photos, tmp_path):
     assert [row["index"] for row in written] == [7, 3]
     maps = shipped(photos / "a.png", torch.tensor([[7, 3]])).maps[0]
     for row, heat in zip(written, maps, strict=True):
-        assert np.allclose(np.load(row["map"]), heat.numpy(), atol=0.02)
+        assert np.allclose(np.load(out / row["map"]), heat.numpy(), atol=0.02)
+
+
+def test_later_runs_keep_what_earlier_ones_wrote(shipped, photos, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def rows_after(photo, *options):
+        given = ["explain", photo, "--explainer", "demo_resnet", "--out", str(out), *options]
+        assert main(given) == 0
+        return json.loads((out / "explanations.json").read_text())["explanations"]
+
+    first = rows_after(str(photos), "--class", "7")
+    both = rows_after(str(photos / "a.png"), "--class", "3")
+    assert both[:2] == first
+    monkeypatch.chdir(photos)
+    again = rows_after("a.png", "--class", "7", "--class", "3")  # the same file, from its folder
+    assert sorted(again, key=str) == sorted(both, key=str)
+    maps = {file.relative_to(out).as_posix() for file in out.rglob("*.npy")}
+    assert {row["map"] for row in again} == maps
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("half", "is no record of explanations"),
+        ("[]", "is no record of explanations"),
+        ('{"explanations": [{"photo": "a.png"}]}', "is no record of explanations"),
+        ('{"classifier": "demo_vgg", "explanations": []}', "these would be of .*demo_resnet"),
+        (None, r"more/a\.png would be written as a, as .*photos/a\.png has been"),
+    ],
+)
+def test_what_would_lose_earlier_maps_is_refused(
+    record, message, shipped, photos, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    given = ["--explainer", "demo_resnet", "--out", str(out)]
+    assert main(["explain", str(photos / "a.png"), *given]) == 0
+    if record:
+        (out / "explanations.json").write_text(record)
+    before = {file: file.read_bytes() for file in out.iterdir()}
+    (photos / "more" / "b.jpg").rename(photos / "more" / "a.png")
+    assert main(["explain", str(photos / "more"), *given]) == 2
+    told = capsys.readouterr().err
+    assert re.search(message, told) and "name another folder by --out" in told
+    assert {file: file.read_bytes() for file in out.iterdir()} == before
 
 
 @pytest.mark.parametrize(

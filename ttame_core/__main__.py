@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ from ttame_core.explainer import TTAME
 from ttame_core.figures import overlay
 from ttame_core.files import atomic_path
 from ttame_core.ready import load_explainer, shipped_explainers
+from ttame_core.zoo import fingerprint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for row in written:
-        print(f"{row['photo']}: {row['class']} ({row['confidence']:.1%}) -> {row['overlay']}")
+        overlay_file = given.out / row["overlay"]
+        print(f"{row['photo']}: {row['class']} ({row['confidence']:.1%}) -> {overlay_file}")
     return 0
 
 
@@ -110,6 +113,8 @@ def explain_photos(
 ) -> list[dict]:
     """Write an overlay and the raw map of each photograph and class, and ``explanations.json`` for all.
 
+    What that file has of earlier runs is kept; the same photograph and class, explained again, replace theirs.
+
     Parameters
     ----------
     explainer : TTAME
@@ -126,9 +131,18 @@ def explain_photos(
     Returns
     -------
     list of dict
-        A row a map, as in the file: photo, class, index, confidence, rank (1: the most confident), overlay, map.
+        A row a map, as in the file: photo, class, index, confidence, rank (1: the most confident), overlay and
+        map (relative to the folder).
+
+    Raises
+    ------
+    TTAMEError
+        If a photograph cannot be read or a class not be explained; see `earlier_explanations` too.
     """
     backbone = explainer.backbone
+    record = out / "explanations.json"
+    about = {"classifier": backbone.name, "explainer": fingerprint(explainer)}
+    earlier = earlier_explanations(record, about, photos)
     wanted = torch.tensor([list(classes)]) if classes else top
     rows = []
     for file, name in photos:
@@ -138,30 +152,82 @@ def explain_photos(
         for index, confidence, rank, heat in zip(*(c[0] for c in columns), strict=True):
             index = int(index)
             label = backbone.label(index)
-            stem = out / f"{name}-{re.sub('[^a-z0-9]+', '-', label.lower()).strip('-')}"
-            overlay_file, map_file = (
-                stem.with_name(f"{stem.name}.png"),
-                stem.with_name(f"{stem.name}.npy"),
-            )
-            with atomic_path(overlay_file) as path:
+            stem = f"{name.as_posix()}-{in_a_name(label)}"
+            with atomic_path(out / f"{stem}.png") as path:
                 overlay(image[0], heat).save(path)
-            with atomic_path(map_file) as path:
+            with atomic_path(out / f"{stem}.npy") as path:
                 np.save(path, heat.cpu().numpy())
             rows.append(
                 {
-                    "photo": str(file),
+                    "photo": os.path.abspath(file),
                     "class": label,
                     "index": index,
                     "confidence": float(confidence),
                     "rank": int(rank),
-                    "overlay": str(overlay_file),
-                    "map": str(map_file),
+                    "overlay": f"{stem}.png",
+                    "map": f"{stem}.npy",
                 }
             )
-    about = {"classifier": backbone.name, "explanations": rows}
-    with atomic_path(out / "explanations.json") as path:
-        path.write_text(json.dumps(about, indent=1) + "\n")
+    written = {row["map"] for row in rows}
+    kept = [row for row in earlier if row["map"] not in written]
+    with atomic_path(record) as path:
+        path.write_text(json.dumps({**about, "explanations": kept + rows}, indent=1) + "\n")
     return rows
+
+
+def earlier_explanations(
+    record: Path, about: dict[str, str], photos: Sequence[tuple[Path, Path]]
+) -> list[dict]:
+    """Read what a folder's ``explanations.json`` has of earlier runs, and see that theirs is not overwritten.
+
+    Parameters
+    ----------
+    record : Path
+        The file.
+    about : dict
+        What it must say of classifier and explainer.
+    photos : sequence of (Path, Path)
+        From `find_photos`, to be explained now.
+
+    Returns
+    -------
+    list of dict
+        Its rows; none where there is no such file.
+
+    Raises
+    ------
+    TTAMEError
+        If it is another kind of file, of another explainer, or of another photograph by the name of one of these.
+    """
+    if not record.exists():
+        return []
+    given = {name.as_posix(): os.path.abspath(file) for file, name in photos}
+    try:
+        found = json.loads(record.read_text())
+        rows = found.pop("explanations")
+        photo_of = {
+            row["map"].removesuffix(f"-{in_a_name(row['class'])}.npy"): row["photo"] for row in rows
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise TTAMEError(
+            f"{record} is no record of explanations ({error!r}); move it away, or name another folder by --out"
+        ) from error
+    if found != about:
+        raise TTAMEError(
+            f"the maps in {record.parent} are those of {found}, these would be of {about}; name another folder by --out"
+        )
+    for name, photo in photo_of.items():
+        if given.get(name, photo) != photo:
+            raise TTAMEError(
+                f"{given[name]} would be written as {name}, as {photo} has been in {record.parent}; "
+                "rename it, or name another folder by --out"
+            )
+    return rows
+
+
+def in_a_name(label: str) -> str:
+    """Write a class in small letters, digits and hyphens, for the name of a file."""
+    return re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")
 
 
 if __name__ == "__main__":
