@@ -127,13 +127,13 @@ class Backbone(nn.Module):
             For an unknown set or layer, or a classifier that has no such set.
         """
         if isinstance(taps, str):
-            sets = {**TAPS.get(self.name, {}), **SPREAD}
-            if taps not in sets:
+            presets = TAPS.get(self.name, {})
+            known = [*presets, *SPREAD]
+            if taps not in known:
                 raise TTAMEError(
-                    f"{self.name} has no set of taps {taps!r}; {nearest(taps, sets)}; or give a list of layers"
+                    f"{self.name} has no set of taps {taps!r}; {nearest(taps, known)}; or give a list of layers"
                 )
-            found = sets[taps]
-            taps = found(self.model, self.taps[-1]) if callable(found) else found
+            taps = presets[taps] if taps in presets else SPREAD[taps](self.model, self.taps[-1])
         return Backbone(
             self.model,
             taps,
