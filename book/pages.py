@@ -45,6 +45,8 @@ DOWNLOADS = {
             "road",
             "costs",
             "outcomes",
+            "rivals-masking",
+            "rivals-road",
             "ablations",
             "controls",
             "masking-orders",
