@@ -50,6 +50,9 @@ DOWNLOADS = {
             "ablations",
             "controls",
             "masking-orders",
+            "released",
+            "seeds",
+            "sanity",
             "claims",
         )
         for kind in ("csv", "md", "tex")

@@ -133,6 +133,32 @@ def test_the_number_of_images_is_told_where_it_differs():
     table = tables.wide_table(means_table(few[few["backbone"] == "a"]))
     assert table["images"].to_dict() == {"t-tame": 12, "grad-cam": 2, "all-ones": 12}
     assert "images" not in tables.wide_table(means_table(scores()))
+    always = tables.wide_table(means_table(scores()), images=True)
+    assert always.columns[0] == "images" and set(always["images"]) == {24}
+    means = means_table(scores(), by=["backbone", "method"])
+    assert set(tables.best_marked(means).data["images"]) == {12}
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    means = pd.DataFrame({"method": ["a"], "measure": "ssim", "v": 0, "n": 9, "mean": -0.004})
+    table = tables.wide_table(means.assign(low=-0.054, high=0.046), digits=2)
+    assert table["SSIM"].tolist() == ["0.00 ±0.05"]
+
+
+def test_the_spread_of_seeds_is_that_of_their_means():
+    rows = [
+        (backbone, f"seed {seed}", measure, v, f"i{i}", mean + i - 1)
+        for backbone, means in (("b", (10, 13, 16)), ("a", (5,)))
+        for seed, mean in enumerate(means)
+        for measure, v in (("ad", 50), ("ic", 15), ("coverage", 100))
+        for i in range(3)
+    ]
+    columns = ["backbone", "method", "measure", "v", "image_id", "value"]
+    found = tables.seed_spread(pd.DataFrame(rows, columns=columns))
+    assert list(found.index) == ["b", "a"]
+    assert list(found.columns) == ["seeds", "images", "AD(50) ↓", "IC(15) ↑"]
+    assert found.loc["b"].tolist() == [3, 3, "10.0 to 16.0 (3.0)", "10.0 to 16.0 (3.0)"]
+    assert found.loc["a"].tolist() == [1, 3, "5.0", "5.0"]
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])

@@ -41,7 +41,10 @@ def measure_label(measure: Any, v: Any) -> str:
 
 
 def wide_table(
-    means: pd.DataFrame, index: Sequence[str] = ("method",), digits: int = 1
+    means: pd.DataFrame,
+    index: Sequence[str] = ("method",),
+    digits: int = 1,
+    images: bool = False,
 ) -> pd.DataFrame:
     """Turn means into a table to read: a row a method, a column a measure.
 
@@ -53,16 +56,17 @@ def wide_table(
         What a row is.
     digits : int
         Behind the point.
+    images : bool
+        Whether to tell the number of images even where it is the same for all.
 
     Returns
     -------
     DataFrame
-        Strings: the mean, and half the width of its interval behind the sign ±; first the number of images,
-        where it is not the same for all.
+        Strings: the mean, and half the width of its interval behind the sign ±; first the number of images.
     """
     half = (means["high"] - means["low"]) / 2
     text = [
-        f"{m:.{digits}f}" if np.isnan(h) else f"{m:.{digits}f} ±{h:.{digits}f}"
+        f"{m:z.{digits}f}" if np.isnan(h) else f"{m:z.{digits}f} ±{h:.{digits}f}"
         for m, h in zip(means["mean"], half, strict=True)
     ]
     labels = [measure_label(m, v) for m, v in zip(means["measure"], means["v"], strict=True)]
@@ -72,9 +76,9 @@ def wide_table(
     )
     table.columns.name = None
     table = table.loc[long.set_index(list(index)).index.unique()]  # a pivot orders level by level
-    images = long.groupby(list(index), sort=False)["n"].max()
-    if images.nunique() > 1:
-        table.insert(0, "images", images)
+    numbers = long.groupby(list(index), sort=False)["n"].max()
+    if images or numbers.nunique() > 1:
+        table.insert(0, "images", numbers)
     return table
 
 
@@ -103,13 +107,43 @@ def best_marked(means: pd.DataFrame, controls: Sequence[str] = CONTROLS) -> Styl
         for row in ranked.assign(place=groups.rank("dense", ascending=False)).itertuples()
         if row.measure not in NO_CONTEST
     }
-    table = wide_table(means, ["backbone", "method"])
+    table = wide_table(means, ["backbone", "method"], images=True)
 
     def style(column: pd.Series) -> list[str]:
         return [marks.get((*i, column.name), "") for i in column.index]
 
     styled = table.style.apply(style, axis=0).format(na_rep="")
     return styled.set_table_attributes('class="dataframe"')
+
+
+def seed_spread(scores: pd.DataFrame) -> pd.DataFrame:
+    """Tell how far means lie apart that differ in the training seed alone.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        One row an image: backbone, method (here: which seed), measure, v, image_id, value.
+
+    Returns
+    -------
+    DataFrame
+        A row a backbone: the numbers of seeds and images, and for AD and IC the lowest and the highest seed's mean with
+        the standard deviation of the seeds' means, where there are several.
+    """
+    masked = scores[scores["measure"].isin(["ad", "ic"])]
+    labels = [measure_label(m, v) for m, v in zip(masked["measure"], masked["v"], strict=True)]
+    index = ["backbone", "measure", "method"]
+    means = masked.assign(measure=labels).groupby(index, sort=False)["value"].mean()
+
+    def told(of_seeds: pd.Series) -> str:
+        low, high, deviation = of_seeds.agg(["min", "max", "std"])
+        return f"{low:.1f} to {high:.1f} ({deviation:.1f})" if len(of_seeds) > 1 else f"{low:.1f}"
+
+    table = _spread(means.groupby(index[:2], sort=False).agg(told))
+    numbers = masked.groupby("backbone")[["method", "image_id"]].nunique()
+    table.insert(0, "seeds", numbers["method"])
+    table.insert(1, "images", numbers["image_id"])
+    return table
 
 
 def outcomes(differences: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
