@@ -45,9 +45,14 @@ DOWNLOADS = {
             "road",
             "costs",
             "outcomes",
+            "rivals-masking",
+            "rivals-road",
             "ablations",
             "controls",
             "masking-orders",
+            "released",
+            "seeds",
+            "sanity",
             "claims",
         )
         for kind in ("csv", "md", "tex")

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.collections import PathCollection
 
 from ttame_core import figures, tables
 from ttame_core.statistics import averages, bootstrap_interval, means_table
-from ttame_core.study_figures import convergence_curves
+from ttame_core.study_figures import convergence_curves, differences_plot
 
 
 def scores():
@@ -132,6 +133,32 @@ def test_the_number_of_images_is_told_where_it_differs():
     table = tables.wide_table(means_table(few[few["backbone"] == "a"]))
     assert table["images"].to_dict() == {"t-tame": 12, "grad-cam": 2, "all-ones": 12}
     assert "images" not in tables.wide_table(means_table(scores()))
+    always = tables.wide_table(means_table(scores()), images=True)
+    assert always.columns[0] == "images" and set(always["images"]) == {24}
+    means = means_table(scores(), by=["backbone", "method"])
+    assert set(tables.best_marked(means).data["images"]) == {12}
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    means = pd.DataFrame({"method": ["a"], "measure": "ssim", "v": 0, "n": 9, "mean": -0.004})
+    table = tables.wide_table(means.assign(low=-0.054, high=0.046), digits=2)
+    assert table["SSIM"].tolist() == ["0.00 ±0.05"]
+
+
+def test_the_spread_of_seeds_is_that_of_their_means():
+    rows = [
+        (backbone, f"seed {seed}", measure, v, f"i{i}", mean + i - 1)
+        for backbone, means in (("b", (10, 13, 16)), ("a", (5,)))
+        for seed, mean in enumerate(means)
+        for measure, v in (("ad", 50), ("ic", 15), ("coverage", 100))
+        for i in range(3)
+    ]
+    columns = ["backbone", "method", "measure", "v", "image_id", "value"]
+    found = tables.seed_spread(pd.DataFrame(rows, columns=columns))
+    assert list(found.index) == ["b", "a"]
+    assert list(found.columns) == ["seeds", "images", "AD(50) ↓", "IC(15) ↑"]
+    assert found.loc["b"].tolist() == [3, 3, "10.0 to 16.0 (3.0)", "10.0 to 16.0 (3.0)"]
+    assert found.loc["a"].tolist() == [1, 3, "5.0", "5.0"]
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
@@ -148,19 +175,59 @@ def test_a_gallery_is_the_same_file_each_time(tmp_path, suffix):
     assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
 
 
+COMPARED = pd.DataFrame(
+    [
+        ("a", "ad", 15, "t-tame", "t-tame-warm", 500, -9.0, -10, -8, 0.01),
+        ("a", "ad", 15, "t-tame", "rise", 100, -5.0, -6, -4, 0.01),  # less is better
+        ("a", "ad", 15, "t-tame", "iia", 500, 5.0, 4, 6, 0.01),
+        ("a", "ad", 15, "t-tame", "score-cam", 500, 5.0, -1, 6, 0.05),
+        ("a", "ad", 15, "t-tame", "random", 500, -50.0, -51, -49, 0.0),  # a control
+        ("a", "ad", 15, "t-tame-warm", "rise", 100, 5.0, 4, 6, 0.01),
+        ("a", "ad", 15, "t-tame-warm", "random", 500, 5.0, 4, 6, 0.5),
+        ("a", "ic", 15, "t-tame", "rise", 100, 5.0, 4, 6, 0.01),  # more is better
+        ("b", "mean morf", 0, "t-tame", "attention-rollout", 200, 1.0, 0, 2, 0.5),
+        ("b", "mean morf", 0, "t-tame", "iia", 200, -5.0, -6, -4, 0.01),
+        ("b", "mean lerf", 0, "t-tame", "iia", 150, -5.0, -6, -4, 0.01),
+    ],
+    columns=["backbone", "measure", "v", "method", "rival", "n", "difference", "low", "high", "p"],
+)
+
+
 def test_outcomes_count_the_better_side_of_each_measure():
-    columns = ["backbone", "measure", "v", "rival", "n", "difference", "low", "high", "p"]
-    found = tables.outcome_counts(
-        pd.DataFrame(
-            [
-                ("a", "ad", 15, "rise", 9, -5.0, -6, -4, 0.01),  # less is better
-                ("a", "ad", 15, "iia", 9, 5.0, 4, 6, 0.01),
-                ("a", "ad", 15, "score-cam", 9, 5.0, -1, 6, 0.5),
-                ("a", "ad", 15, "random", 9, -50.0, -51, -49, 0.0),  # a control
-                ("a", "ic", 15, "rise", 9, 5.0, 4, 6, 0.01),  # more is better
-            ],
-            columns=columns,
-        )
-    )
-    assert found.loc["a", "AD(15) ↓"].to_dict() == {"better": 1, "neither": 1, "worse": 1}
-    assert found.loc["a", "IC(15) ↑"].to_dict() == {"better": 1, "neither": 0, "worse": 0}
+    found = tables.outcome_counts(COMPARED)
+    assert list(found.columns) == ["t-tame", "t-tame-warm"]
+    assert found.loc["a", "AD(15) ↓"].tolist() == ["1 / 1 / 1", "0 / 0 / 1"]
+    assert found.loc["a", "IC(15) ↑"].tolist() == ["1 / 0 / 0", ""]
+    assert found["t-tame"].loc["b"].to_dict() == {
+        "ROAD, MoRF ↓": "1 / 1 / 0",
+        "ROAD, LeRF ↑": "0 / 0 / 1",
+    }
+
+
+def test_signs_say_which_method_is_better_than_which_rival():
+    found = tables.outcome_signs(COMPARED)
+    assert list(found.loc["a"].index) == ["t-tame-warm", "rise", "iia", "score-cam"]
+    assert list(found.loc["b"].index) == ["attention-rollout", "iia"]  # each as they come
+    assert found["AD(15) ↓"].tolist() == ["▲ ·", "▲ ▼", "▼ ·", "○ ·", "", ""]
+    assert found["IC(15) ↑"].tolist() == ["", "▲ ·", "", "", "", ""]
+    assert found["images"].tolist() == ["500", "100", "500", "500", "200", "200, 150"]
+    controls = tables.outcome_signs(COMPARED, controls=True)
+    assert controls.to_dict("index") == {("a", "random"): {"images": "500", "AD(15) ↓": "▲ ○"}}
+
+
+def test_signs_are_latex_commands():
+    text = tables.latex(tables.outcome_signs(COMPARED).style)
+    assert "$\\bigtriangleup$ $\\bigtriangledown$" in text and "$\\circ$ $\\cdot$" in text
+    assert not set(text) & set("▲○▼·")
+
+
+def test_differences_have_a_panel_a_backbone_and_are_filled_where_significant():
+    figure = differences_plot(COMPARED[COMPARED["measure"] == "ad"], "ad", 15)
+    (axis,) = figure.axes
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names == ["t-tame-warm", "score-cam", "rise", "iia", "random"]  # the control last
+    points = [c.get_offsets() for c in axis.collections if isinstance(c, PathCollection)]
+    assert [len(found) for found in points] == [5, 4, 2, 1]  # all and the significant, a method
+    assert points[3].tolist() == [[5.0, pytest.approx(2 + 0.175)]]  # below t-tame's
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["t-tame", "t-tame-warm"]
+    plt.close(figure)

@@ -148,6 +148,23 @@ def test_studies_on_validation_images_are_in_the_summary(smoke):
     }
 
 
+def test_the_summary_says_how_many_images_the_studies_rest_on(smoke):
+    read = {
+        name: pd.read_csv(smoke / "summary" / f"{name}.csv")
+        for name in ("sanity", "released", "seeds", "outcomes", "rivals-masking", "controls")
+    }
+    whole = read["sanity"].set_index(["randomised", "backbone"]).loc["whole backbone"]
+    assert set(whole.index) == set(BACKBONES) and set(read["sanity"]["images"]) == {3}
+    assert {"as in the paper", "taps at the norms"} <= set(read["released"]["method"])
+    assert set(read["released"]["images"]) == {4}
+    assert read["seeds"][["backbone", "seeds", "images"]].values.tolist() == [["demo_vit", 2, 4]]
+    assert list(read["outcomes"].columns) == ["backbone", "measure", "t-tame"]
+    rivals = read["rivals-masking"].set_index(["backbone", "rival"])
+    assert set(rivals.loc["demo_vit"].index) == {"grad-cam", "rise", "transformer-lrp"}
+    assert set(read["controls"]["rival"]) == {"brightness", "random", "all-ones"}
+    assert set(rivals["IC(50) ↑"]) | set(read["controls"]["deletion ↓"]) <= set("▲○▼")
+
+
 def test_the_summary_says_what_made_it(smoke):
     manifests = json.loads((smoke / "summary" / "manifests.json").read_text())
     assert len({m["run_id"] for m in manifests}) == len(manifests)

@@ -107,6 +107,20 @@ def test_paired_differences_are_of_shared_images_and_corrected():
     assert rise["p"] == pytest.approx(2 * alone["rise"])  # the smaller is doubled
 
 
+def test_methods_are_compared_with_each_other_once_and_corrected_together():
+    methods = {"tame": LOW, "warm": LOW + RNG.normal(0, 1, 60), "rise": LOW + RNG.normal(1, 3, 60)}
+    scores = table(**methods)
+    found = paired_differences(scores, ["t-tame", "warm", "absent"])
+    pairs = [("t-tame", "warm"), ("t-tame", "rise"), ("warm", "rise")]
+    assert list(zip(found["method"], found["rival"], strict=True)) == pairs
+    assert found["difference"].tolist() == pytest.approx(
+        [(methods[m.removeprefix("t-")] - methods[r]).mean() for m, r in pairs]
+    )
+    alone = [paired_p(methods[m.removeprefix("t-")] - methods[r]) for m, r in pairs]
+    least = int(np.argmin(alone))
+    assert found["p"][least] == pytest.approx(3 * alone[least]) and found["p"][least] < 0.3
+
+
 def test_false_alarms_are_as_rare_as_corrected_for():
     """With nothing between the methods, one table in twenty holds a significant difference at most."""
     rng, alarms = np.random.default_rng(1), 0

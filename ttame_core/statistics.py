@@ -162,37 +162,40 @@ def in_order(table: pd.DataFrame, names: Iterable[str], column: str = "method") 
 
 
 def paired_differences(
-    scores: pd.DataFrame, method: str = "t-tame", by: Sequence[str] = ("backbone",)
+    scores: pd.DataFrame, methods: Sequence[str] = ("t-tame",), by: Sequence[str] = ("backbone",)
 ) -> pd.DataFrame:
-    """Compare one method with every other on the images that both have scores of.
+    """Compare methods with every other on the images that both have scores of.
 
     Parameters
     ----------
     scores : DataFrame
         One row an image: the columns of ``by``, method, measure, v, image_id, value.
-    method : str
-        The method compared.
+    methods : sequence of str
+        The methods compared, where there are scores of them; two of these are compared once, the first with the second.
     by : sequence of str
         Compared within each of these.
 
     Returns
     -------
     DataFrame
-        Columns of ``by``, measure, v, rival, n (images), difference (method minus rival), low, high (its 95 %
-        bootstrap interval) and p (paired t-test, corrected by Holm for all comparisons of the same ``by``).
+        Columns of ``by``, measure, v, method, rival, n (images), difference (method minus rival), low, high (its 95 %
+        bootstrap interval) and p (paired t-test, corrected by Holm for all comparisons of the same ``by``, whichever
+        the method: who picks the best of several methods has looked at all their comparisons).
     """
     rows = []
     kept = scores[~scores["measure"].isin(["invalid", "confidence", "coverage"])]
     for key, group in kept.groupby([*by, "measure", "v"], sort=False, observed=True):
         wide = group.pivot_table(index="image_id", columns="method", values="value", sort=False)
-        for rival in wide.columns.drop(method, errors="ignore") if method in wide else ():
-            both = wide[[method, rival]].dropna()
-            differences = (both[method] - both[rival]).to_numpy()
-            if len(differences):
-                low, high = bootstrap_interval(differences)
-                p = paired_p(differences)
-                rows.append((*key, rival, len(differences), differences.mean(), low, high, p))
-    columns = [*by, "measure", "v", "rival", "n", "difference", "low", "high", "p"]
+        found = [method for method in methods if method in wide]
+        for i, method in enumerate(found):
+            for rival in wide.columns.drop(found[: i + 1]):
+                both = wide[[method, rival]].dropna()
+                differences = (both[method] - both[rival]).to_numpy()
+                if len(differences):
+                    low, high = bootstrap_interval(differences)
+                    mean, p = differences.mean(), paired_p(differences)
+                    rows.append((*key, method, rival, len(differences), mean, low, high, p))
+    columns = [*by, "measure", "v", "method", "rival", "n", "difference", "low", "high", "p"]
     table = pd.DataFrame(rows, columns=columns)
     if len(table):
         table["p"] = table.groupby(list(by), sort=False)["p"].transform(

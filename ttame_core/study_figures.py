@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ttame_core.figures import show_image
+from ttame_core.figures import method_styles, show_image
 from ttame_core.masking import minmax
 from ttame_core.tables import measure_label
 
@@ -97,7 +97,7 @@ def similarity_bars(means: pd.DataFrame) -> Figure:
 
 
 def differences_plot(differences: pd.DataFrame, measure: str, v: float) -> Figure:
-    """Draw T-TAME's paired differences to every rival in one measure, a panel a backbone.
+    """Draw paired differences to every rival in one measure, a panel a backbone, a colour a method.
 
     Parameters
     ----------
@@ -115,28 +115,31 @@ def differences_plot(differences: pd.DataFrame, measure: str, v: float) -> Figur
     """
     chosen = differences[(differences["measure"] == measure) & (differences["v"] == v)]
     panels = list(chosen.groupby("backbone", sort=False))
-    rivals = chosen["rival"].nunique()
+    methods = list(chosen["method"].unique())
+    styles = method_styles([*methods, *chosen["rival"].unique()])
+    rivals = [name for name in styles if name in set(chosen["rival"])]
     figure, axes = plt.subplots(
         1,
         len(panels),
-        figsize=(3.1 * len(panels), 1.1 + 0.26 * rivals),
+        figsize=(3.1 * len(panels), 1.3 + (0.16 + 0.1 * len(methods)) * len(rivals)),
         squeeze=False,
+        sharey=True,
         layout="constrained",
     )
     for axis, (backbone, group) in zip(axes[0], panels, strict=True):
-        group = group.iloc[::-1]
-        for _, row in group.iterrows():
-            clear = row["p"] < 0.05
-            axis.errorbar(
-                row["difference"],
-                row["rival"],
-                xerr=[[row["difference"] - row["low"]], [row["high"] - row["difference"]]],
-                fmt="o",
-                color="C0" if clear else "0.5",
-                mfc="C0" if clear else "white",
-            )
+        for i, method in enumerate(methods):
+            own = group[group["method"] == method]
+            places = own["rival"].map(rivals.index) + 0.7 * ((i + 0.5) / len(methods) - 0.5)
+            colour, clear = styles[method]["color"], own["p"] < 0.05
+            axis.hlines(places, own["low"], own["high"], color=colour, label=method)
+            axis.scatter(own["difference"], places, color="white", ec=colour, zorder=3)
+            axis.scatter(own["difference"][clear], places[clear], color=colour, zorder=3)
         axis.axvline(0, color="0.5", lw=1)
-        axis.set(title=str(backbone), xlabel=f"t-tame minus rival, {measure_label(measure, v)}")
+        axis.set_title(str(backbone))
+    axes[0, 0].set_yticks(range(len(rivals)), rivals)
+    axes[0, 0].invert_yaxis()
+    figure.supxlabel(f"method minus rival, {measure_label(measure, v)}", fontsize="medium")
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     return figure
 
 

@@ -31,6 +31,8 @@ MARKS: dict[Any, str] = {1: "font-weight: bold", 2: "font-style: italic"}
 FEWEST = 10  # images, for a best and a second best to be named
 NO_CONTEST = ("confidence", "coverage")
 LOWER_IS_BETTER = ("ad", "morf", "deletion", "mean morf", "mean deletion")
+SIGNS = {"better": "▲", "level": "○", "worse": "▼"}
+ABSENT = "·"
 
 
 def measure_label(measure: Any, v: Any) -> str:
@@ -39,7 +41,10 @@ def measure_label(measure: Any, v: Any) -> str:
 
 
 def wide_table(
-    means: pd.DataFrame, index: Sequence[str] = ("method",), digits: int = 1
+    means: pd.DataFrame,
+    index: Sequence[str] = ("method",),
+    digits: int = 1,
+    images: bool = False,
 ) -> pd.DataFrame:
     """Turn means into a table to read: a row a method, a column a measure.
 
@@ -51,16 +56,17 @@ def wide_table(
         What a row is.
     digits : int
         Behind the point.
+    images : bool
+        Whether to tell the number of images even where it is the same for all.
 
     Returns
     -------
     DataFrame
-        Strings: the mean, and half the width of its interval behind the sign ±; first the number of images,
-        where it is not the same for all.
+        Strings: the mean, and half the width of its interval behind the sign ±; first the number of images.
     """
     half = (means["high"] - means["low"]) / 2
     text = [
-        f"{m:.{digits}f}" if np.isnan(h) else f"{m:.{digits}f} ±{h:.{digits}f}"
+        f"{m:z.{digits}f}" if np.isnan(h) else f"{m:z.{digits}f} ±{h:.{digits}f}"
         for m, h in zip(means["mean"], half, strict=True)
     ]
     labels = [measure_label(m, v) for m, v in zip(means["measure"], means["v"], strict=True)]
@@ -70,9 +76,9 @@ def wide_table(
     )
     table.columns.name = None
     table = table.loc[long.set_index(list(index)).index.unique()]  # a pivot orders level by level
-    images = long.groupby(list(index), sort=False)["n"].max()
-    if images.nunique() > 1:
-        table.insert(0, "images", images)
+    numbers = long.groupby(list(index), sort=False)["n"].max()
+    if images or numbers.nunique() > 1:
+        table.insert(0, "images", numbers)
     return table
 
 
@@ -101,7 +107,7 @@ def best_marked(means: pd.DataFrame, controls: Sequence[str] = CONTROLS) -> Styl
         for row in ranked.assign(place=groups.rank("dense", ascending=False)).itertuples()
         if row.measure not in NO_CONTEST
     }
-    table = wide_table(means, ["backbone", "method"])
+    table = wide_table(means, ["backbone", "method"], images=True)
 
     def style(column: pd.Series) -> list[str]:
         return [marks.get((*i, column.name), "") for i in column.index]
@@ -110,39 +116,116 @@ def best_marked(means: pd.DataFrame, controls: Sequence[str] = CONTROLS) -> Styl
     return styled.set_table_attributes('class="dataframe"')
 
 
-def outcome_counts(
-    differences: pd.DataFrame, controls: bool = False, level: float = 0.05
-) -> pd.DataFrame:
-    """Count in how many comparisons a method is better, worse, or neither.
+def seed_spread(scores: pd.DataFrame) -> pd.DataFrame:
+    """Tell how far means lie apart that differ in the training seed alone.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        One row an image: backbone, method (here: which seed), measure, v, image_id, value.
+
+    Returns
+    -------
+    DataFrame
+        A row a backbone: the numbers of seeds and images, and for AD and IC the lowest and the highest seed's mean with
+        the standard deviation of the seeds' means, where there are several.
+    """
+    masked = scores[scores["measure"].isin(["ad", "ic"])]
+    labels = [measure_label(m, v) for m, v in zip(masked["measure"], masked["v"], strict=True)]
+    index = ["backbone", "measure", "method"]
+    means = masked.assign(measure=labels).groupby(index, sort=False)["value"].mean()
+
+    def told(of_seeds: pd.Series) -> str:
+        low, high, deviation = of_seeds.agg(["min", "max", "std"])
+        return f"{low:.1f} to {high:.1f} ({deviation:.1f})" if len(of_seeds) > 1 else f"{low:.1f}"
+
+    table = _spread(means.groupby(index[:2], sort=False).agg(told))
+    numbers = masked.groupby("backbone")[["method", "image_id"]].nunique()
+    table.insert(0, "seeds", numbers["method"])
+    table.insert(1, "images", numbers["image_id"])
+    return table
+
+
+def outcomes(differences: pd.DataFrame, level: float = 0.05) -> pd.DataFrame:
+    """Say of each comparison whether the method is better than its rival, level with it, or worse.
 
     Parameters
     ----------
     differences : DataFrame
         As `statistics.paired_differences` returns it.
-    controls : bool
-        Whether it is compared with the controls, or with all others.
     level : float
         Of significance, after correction.
 
     Returns
     -------
     DataFrame
-        A row a backbone and measure; with the controls the columns name those that are beaten and those that are better.
+        The same rows; ``outcome``: better, level (no significant difference) or worse; ``measure`` in words.
     """
-    rivals = differences[differences["rival"].isin(CONTROLS) == controls]
-    sign = np.where(rivals["measure"].isin(LOWER_IS_BETTER), -1, 1) * np.sign(rivals["difference"])
-    words = np.where(rivals["p"] >= level, "neither", np.where(sign > 0, "better", "worse"))
-    labels = [measure_label(m, v) for m, v in zip(rivals["measure"], rivals["v"], strict=True)]
-    told = rivals.assign(measure=labels, outcome=words)
-    table = told.pivot_table(
-        index=["backbone", "measure"],
-        columns="outcome",
-        values="rival",
-        aggfunc=", ".join if controls else "count",
-        sort=False,
+    down = differences["measure"].isin(LOWER_IS_BETTER)
+    ahead = np.where(down, -1, 1) * differences["difference"] > 0
+    clear = differences["p"] < level
+    words = np.where(~clear, "level", np.where(ahead, "better", "worse"))
+    pairs = zip(differences["measure"], differences["v"], strict=True)
+    return differences.assign(measure=[measure_label(m, v) for m, v in pairs], outcome=words)
+
+
+def outcome_counts(differences: pd.DataFrame) -> pd.DataFrame:
+    """Count the rivals that each method is better than, level with, and worse than.
+
+    Parameters
+    ----------
+    differences : DataFrame
+        As `statistics.paired_differences` returns it.
+
+    Returns
+    -------
+    DataFrame
+        A row a backbone and measure, a column a method: ``better / level / worse``. Controls and the other methods
+        compared are no rivals.
+    """
+    apart = [*CONTROLS, *differences["method"].unique()]
+    rivals = outcomes(differences[~differences["rival"].isin(apart)])
+    return _spread(
+        rivals.groupby(["backbone", "measure", "method"], sort=False)["outcome"].agg(
+            lambda found: " / ".join(str((found == word).sum()) for word in SIGNS)
+        )
     )
-    table = table.reindex(columns=["better", "neither", "worse"]).rename_axis(columns=None)
-    return table.fillna("") if controls else table.fillna(0).astype(int)
+
+
+def outcome_signs(differences: pd.DataFrame, controls: bool = False) -> pd.DataFrame:
+    """Show how each method compares with each rival in each measure, a sign a method.
+
+    Parameters
+    ----------
+    differences : DataFrame
+        As `statistics.paired_differences` returns it.
+    controls : bool
+        Whether the rivals are the controls, or all others.
+
+    Returns
+    -------
+    DataFrame
+        A row a backbone and rival, a column a measure: a sign of `SIGNS` for each method in the order of
+        ``differences``, `ABSENT` where two are not compared; first the numbers of images that the comparisons rest on.
+    """
+    rivals = outcomes(differences[differences["rival"].isin(CONTROLS) == controls])
+    methods = list(differences["method"].unique())
+
+    def signs(comparisons: pd.DataFrame) -> str:
+        found = comparisons.set_index("method")["outcome"].map(SIGNS)
+        return " ".join(found.get(method, ABSENT) for method in methods)
+
+    pairs = rivals.groupby(["backbone", "rival"], sort=False)
+    cells = rivals.groupby(["backbone", "rival", "measure"], sort=False)[["method", "outcome"]]
+    table = _spread(cells.apply(signs))
+    table.insert(0, "images", pairs["n"].agg(lambda n: ", ".join(map(str, n.unique()))))
+    return table
+
+
+def _spread(cells: pd.Series) -> pd.DataFrame:
+    """Spread cells over columns by the last level of their index; rows and columns in the order in which they come."""
+    rows, columns = cells.reset_index(level=-1).index.unique(), cells.index.unique(-1)
+    return cells.unstack().loc[rows, columns].rename_axis(columns=None).fillna("")
 
 
 def latex(styled: Styler) -> str:
@@ -160,6 +243,10 @@ def latex(styled: Styler) -> str:
         ("±", r"$\pm$"),
         ("↓", r"$\downarrow$"),
         ("↑", r"$\uparrow$"),
+        ("▲", r"$\bigtriangleup$"),
+        ("○", r"$\circ$"),
+        ("▼", r"$\bigtriangledown$"),
+        ("·", r"$\cdot$"),
         ("%", r"\%"),
         ("_", r"\_"),
     ):
