@@ -101,6 +101,18 @@ def test_no_image_and_images_that_are_not_square_are_refused(shape):
         explainer(torch.rand(shape))
 
 
+def test_several_classes_in_words_or_numbers(tiny, noise):
+    explainer = tt.TTAME(tiny)
+    found = explainer(noise.images[:2], [3, "class 1"])
+    assert found.classes.tolist() == [[3, 1]] * 2
+    single = explainer.explain(noise.images[:2], torch.tensor([3, 3]))
+    assert torch.allclose(found.maps[:, 0], single, atol=1e-5)
+    with pytest.raises(tt.TTAMEError, match="no class 'dog'"):
+        explainer(noise.images[:2], [3, "dog"])
+    with pytest.raises(tt.TTAMEError, match="classes"):
+        explainer(noise.images[:2], [])
+
+
 def test_a_number_of_classes_means_the_most_confident_ones():
     explainer = tt.TTAME(tt.load_backbone("demo_resnet"))
     images = torch.rand(2, 3, 64, 64)

@@ -1,6 +1,7 @@
 """T-TAME: a frozen backbone and its attention mechanism, explaining in a single forward pass."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,9 @@ class TTAME(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, images: Tensor | str | Path, classes: Tensor | int | str | None = None
+        self,
+        images: Tensor | str | Path,
+        classes: Tensor | int | str | Sequence[int | str] | None = None,
     ) -> Explanation:
         """Explain images: classify, tap, attend, scale each map to [0, 1].
 
@@ -80,9 +83,9 @@ class TTAME(nn.Module):
         ----------
         images : Tensor or str or Path
             ``(B, 3, H, W)`` in [0, 1], or the file of a photograph.
-        classes : Tensor, int or str, optional
+        classes : Tensor, int, str or sequence, optional
             ``(B,)`` or ``(B, k)`` int64; or k: each image's k most confident ones; or one class in words, see
-            `Backbone.class_index`; by default each image's model truth.
+            `Backbone.class_index`, or several, in words or numbers; by default each image's model truth.
 
         Returns
         -------
@@ -109,6 +112,9 @@ class TTAME(nn.Module):
                 classes = scores.topk(classes).indices
             elif isinstance(classes, str):
                 classes = torch.full((len(images),), self.backbone.class_index(classes))
+            elif not isinstance(classes, Tensor):
+                named = [self.backbone.class_index(str(c)) for c in classes]
+                classes = torch.tensor(named).expand(len(images), -1)
             classes = classes.to(scores.device)
             check_classes(classes, len(images), self.backbone.num_classes)
             wanted = classes if classes.ndim == 2 else classes[:, None]  # (B, k)
