@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 import ttame_core as tt
-from ttame_core.zoo import Preprocessing
 
 transformers = pytest.importorskip("transformers")
 NAMES = ("robin", "house finch", "brambling", "junco", "bulbul")
@@ -141,7 +140,7 @@ def test_it_trains_and_explains_with_its_default_taps(kind):
     torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(**settings)
     model = getattr(transformers, f"{kind}ForImageClassification")(config)
-    backbone = tt.Backbone(model, preprocessing=Preprocessing(image_size=64, resize=64))
+    backbone = tt.Backbone(model, preprocessing=tt.Preprocessing(image_size=64, resize=64))
     assert list(backbone.taps) == taps
     images = torch.rand(4, 3, 64, 64)
     explainer = tt.TTAME(backbone)
@@ -157,7 +156,7 @@ def test_it_trains_and_explains_with_its_default_taps(kind):
 
 def test_its_transformers_can_be_tapped_over_their_depth():
     model = transformers.ViTForImageClassification(transformers.ViTConfig(**VIT))
-    backbone = tt.Backbone(model, preprocessing=Preprocessing(image_size=64, resize=64))
+    backbone = tt.Backbone(model, preprocessing=tt.Preprocessing(image_size=64, resize=64))
     assert backbone.masking == "standardised" and backbone.prefix_tokens == 1
     norms = backbone.with_taps("spread-norms").taps
     assert norms == tuple(f"vit.layers.{k}.layernorm_before" for k in (1, 2, 3))

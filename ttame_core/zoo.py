@@ -296,7 +296,7 @@ def _build_hugging_face(name: str, published: str | None, options: dict):
     except Exception as error:
         raise TTAMEError(
             f"{name} cannot be built with options {options}: {shorten(str(error), 300)}; expected an image classifier of "
-            "transformers', or load it yourself and give it to tt.Backbone(model, preprocessing=...)"
+            "transformers', or load it yourself and give it to tt.Backbone(model, preprocessing=tt.Preprocessing(...))"
         ) from error
     return model.float(), preprocessing
 
