@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import ttame_core as tt
-from ttame_core.zoo import Preprocessing
 
 ARCHITECTURES = {
     "resnet18": {},
@@ -50,50 +49,3 @@ def test_it_trains_and_explains(name):
     assert maps.shape == images.shape[:1] + images.shape[2:]
     if not backbone.tokens and name != "squeezenet1_1":
         assert tt.method("iia", backbone, steps=1)(images[:1], explanation.classes[:1]).max() == 1
-
-
-class Answer:
-    """What a Hugging Face classifier returns."""
-
-    def __init__(self, logits):
-        self.logits = logits
-
-
-class Encoder(torch.nn.Module):
-    """Layers that return tuples of tokens, one for the class in front."""
-
-    def __init__(self):
-        super().__init__()
-        self.embed = torch.nn.Conv2d(3, 8, 8, 8)
-        self.layer = torch.nn.ModuleList(Layer() for _ in range(3))
-        self.classifier = torch.nn.Linear(8, 5)
-
-    def forward(self, pixel_values):
-        patches = self.embed(pixel_values).flatten(2).transpose(1, 2)
-        tokens = torch.cat([patches.mean(1, keepdim=True), patches], 1)
-        for layer in self.layer:
-            tokens = layer(tokens)[0]
-        return Answer(self.classifier(tokens[:, 0]))
-
-
-class Layer(torch.nn.Module):
-    """One of them."""
-
-    def __init__(self):
-        super().__init__()
-        self.mix = torch.nn.Linear(8, 8)
-
-    def forward(self, tokens):
-        return (tokens + self.mix(tokens.flip(1)),)
-
-
-def test_a_classifier_that_answers_as_hugging_faces_do():
-    backbone = tt.Backbone(
-        Encoder(), ["layer.0", "layer.1", "layer.2"], preprocessing=Preprocessing(image_size=32)
-    )
-    assert backbone.shapes == ((8, 4, 4),) * 3 and backbone.prefix_tokens == 1
-    assert backbone.masking == "standardised"
-    images = [{"image": torch.rand(3, 32, 32)} for _ in range(4)]
-    explainer = tt.TTAME(backbone)
-    tt.train(explainer, images, tt.Recipe(steps=2, batch_size=2, max_lr=0.01))
-    assert explainer.explain(images[0]["image"][None]).shape == (1, 4, 4)

@@ -195,6 +195,10 @@ def test_transforms(folders):
     assert torch.equal(centre_crop(8, 10)(picture, rng), middle)
     cropped = picture.crop((1, 1, 9, 9))  # of the wanted size already: as it is
     assert torch.equal(centre_crop(8, 10)(cropped, rng), middle)
+    wide = picture.resize((30, 20))
+    squeezed = np.asarray(wide.resize((10, 9), Image.Resampling.BICUBIC))[:8, 1:9]
+    found = centre_crop(8, (9, 10))(wide, rng)  # height and width: proportions are given up
+    assert torch.equal(found, torch.from_numpy(squeezed.copy()).permute(2, 0, 1) / 255)
     for transform in (random_crop_of(8, 10), random_resized(8)):
         crops = [transform(picture, np.random.default_rng(i)) for i in (0, 0, 1)]
         assert crops[0].shape == (3, 8, 8)

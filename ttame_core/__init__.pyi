@@ -19,6 +19,7 @@ from .runs import Run, start_run
 from .taps import list_taps
 from .training import Recipe, train
 from .wheels import DigitsInPhotographs, WheelPhotographs
+from .zoo import Preprocessing
 
 __version__: str
 
@@ -34,6 +35,7 @@ __all__ = [
     "Explanation",
     "ImageFolder",
     "LossWeights",
+    "Preprocessing",
     "Progress",
     "Recipe",
     "Run",

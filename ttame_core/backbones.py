@@ -30,9 +30,9 @@ class Backbone(nn.Module):
     model : nn.Module
         Maps standardised images ``(B, 3, H, W)`` to logits ``(B, K)`` (or to an object that holds
         them as ``.logits``, or to a tuple that starts with them).
-    taps : sequence of str
+    taps : sequence of str, optional
         Names of modules, earliest first, whose outputs are feature maps ``(B, C, h, w)``,
-        channels-last grids ``(B, h, w, C)`` or tokens ``(B, N, D)``.
+        channels-last grids ``(B, h, w, C)`` or tokens ``(B, N, D)``; by default see `default_taps`.
     name : str
         What to call it in tables.
     preprocessing : Preprocessing, optional
@@ -60,7 +60,7 @@ class Backbone(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        taps: Sequence[str],
+        taps: Sequence[str] | None = None,
         *,
         name: str = "backbone",
         preprocessing: Preprocessing | None = None,
@@ -76,6 +76,7 @@ class Backbone(nn.Module):
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(self.preprocessing.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(self.preprocessing.std)[:, None, None])
+        taps = default_taps(model, self.preprocessing) if taps is None else taps
         modules = {layer: module for layer, module in model.named_modules() if layer}
         if not taps:
             raise TTAMEError(f"no taps for {name}; give at least one layer, see list_taps(name)")
@@ -170,8 +171,11 @@ class Backbone(nn.Module):
         }
 
     def label(self, index: int) -> str:
-        """Name a class in words: ImageNet's names where there are 1000, else its number."""
-        return IMAGENET_CLASSES[index] if self.num_classes == 1000 else f"class {index}"
+        """Name a class in words: ImageNet's names where there are 1000, Hugging Face's own, or its number."""
+        if self.num_classes == 1000:
+            return IMAGENET_CLASSES[index]
+        names = getattr(getattr(self.model, "config", None), "id2label", None) or {}
+        return names.get(index, f"class {index}")
 
     def class_index(self, words: str) -> int:
         """Find a class by its number, its name, or a part of its name that no other has.
@@ -313,8 +317,9 @@ def load_backbone(
     Parameters
     ----------
     name : str
-        A torchvision classifier, a demo backbone, ``efficientnet_lite0``, ``vit_ti_16``, or a timm model
-        (``timm/NAME`` where torchvision has one of that name too).
+        A torchvision classifier, a demo backbone, ``efficientnet_lite0``, ``vit_ti_16``, a timm model
+        (``timm/NAME`` where torchvision has one of that name too), or one of Hugging Face's: ``hf/`` and
+        its name on the hub, or a folder written by ``save_pretrained``.
     weights : str or Path or None
         ``"DEFAULT"`` or another published name; a ``.safetensors`` or state-dict file; None: random.
     taps : str or sequence of str, optional
@@ -327,7 +332,7 @@ def load_backbone(
     preprocessing : dict, optional
         Fields of `Preprocessing` in place of those published with the weights, for weights of your own.
     **options
-        Passed on to the model's constructor, for instance ``num_classes=10``.
+        Passed on to the model's constructor, for instance ``num_classes=10`` (Hugging Face's: ``num_labels``).
 
     Returns
     -------
@@ -347,8 +352,7 @@ def load_backbone(
         ) from error
     layers = None if isinstance(taps, str) else taps
     if layers is None:
-        presets = TAPS.get(name, {})
-        layers = next(iter(presets.values()), None) or default_taps(model, expected)
+        layers = next(iter(TAPS.get(name, {}).values()), None)
     backbone = Backbone(model, layers, name=name, preprocessing=expected, masking=masking)
     return backbone.with_taps(taps) if isinstance(taps, str) else backbone
 

@@ -29,6 +29,8 @@ UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for files that are no images, or too large to be honest ones."""
 Transform = Callable[[Image.Image, np.random.Generator], Tensor]
 """Picture and source of randomness to ``(3, H, W)`` in [0, 1]."""
+Resize = int | tuple[int, int]
+"""The shorter side, or height and width whatever the picture's proportions, in pixels."""
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -199,7 +201,7 @@ def imagenet_folders() -> dict[str, int]:
 
 
 def folder_split(
-    spec: dict[str, Any], split: str, root: Path, size: int, resize: int, interpolation: str
+    spec: dict[str, Any], split: str, root: Path, size: int, resize: Resize, interpolation: str
 ) -> ImageFolder:
     """Open a split of a folder that holds ``train`` and ``val``, as a configuration describes it.
 
@@ -214,8 +216,10 @@ def folder_split(
         Which part.
     root : Path
         Relative folders start here.
-    size, resize : int
-        Side of the crop, and the shorter side before it, in pixels.
+    size : int
+        Side of the crop, in pixels.
+    resize : int or tuple of int
+        The shorter side before it, or height and width.
     interpolation : str
         A key of `INTERPOLATIONS`.
 
@@ -253,8 +257,8 @@ def spread(images: Any, count: int) -> Subset:
     return Subset(images, np.sort(order[:count]).tolist())
 
 
-def centre_crop(size: int, resize: int, interpolation: str = "bicubic") -> Transform:
-    """Make the evaluation transform: shorter side to ``resize``, centre crop.
+def centre_crop(size: int, resize: Resize, interpolation: str = "bicubic") -> Transform:
+    """Make the evaluation transform: shorter side, or height and width, to ``resize``; centre crop.
 
     A picture that is already ``size`` x ``size`` has been cropped before and is taken as it is.
     """
@@ -262,18 +266,18 @@ def centre_crop(size: int, resize: int, interpolation: str = "bicubic") -> Trans
     def transform(picture: Image.Image, rng: np.random.Generator) -> Tensor:
         if picture.size == (size, size):
             return to_tensor(picture)
-        picture = _shorter_side(picture, resize, interpolation)
+        picture = _resized(picture, resize, interpolation)
         left, top = (picture.width - size) // 2, (picture.height - size) // 2
         return to_tensor(picture.crop((left, top, left + size, top + size)))
 
     return transform
 
 
-def random_crop_of(size: int, resize: int, interpolation: str = "bicubic") -> Transform:
-    """Make the paper's training transform: shorter side to ``resize``, random crop."""
+def random_crop_of(size: int, resize: Resize, interpolation: str = "bicubic") -> Transform:
+    """Make the paper's training transform: as `centre_crop` resizes, random crop."""
 
     def transform(picture: Image.Image, rng: np.random.Generator) -> Tensor:
-        picture = _shorter_side(picture, resize, interpolation)
+        picture = _resized(picture, resize, interpolation)
         left = int(rng.integers(picture.width - size + 1))
         top = int(rng.integers(picture.height - size + 1))
         return to_tensor(picture.crop((left, top, left + size, top + size)))
@@ -297,9 +301,12 @@ def random_resized(
     return transform
 
 
-def _shorter_side(picture: Image.Image, pixels: int, interpolation: str) -> Image.Image:
-    scale = pixels / min(picture.size)
-    size = (max(pixels, round(picture.width * scale)), max(pixels, round(picture.height * scale)))
+def _resized(picture: Image.Image, to: Resize, interpolation: str) -> Image.Image:
+    if isinstance(to, int):
+        scale = to / min(picture.size)
+        size = (max(to, round(picture.width * scale)), max(to, round(picture.height * scale)))
+    else:
+        size = (to[1], to[0])
     return picture if size == picture.size else picture.resize(size, INTERPOLATIONS[interpolation])
 
 

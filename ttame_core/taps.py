@@ -79,6 +79,8 @@ def default_taps(model: nn.Module, preprocessing: Preprocessing) -> tuple[str, .
         taps = [s for s in stages if s in shapes][-3:]
     else:
         ends = {shapes[n][1:]: n for n in shapes if n.count(".") <= 1}  # last of each size, shallow
+        if len(ends) < 3:
+            ends = _stage_ends(shapes)
         taps = list(ends.values())[-3:]
         if len(taps) < 3:
             families: dict[tuple, list[str]] = {}
@@ -91,6 +93,14 @@ def default_taps(model: nn.Module, preprocessing: Preprocessing) -> tuple[str, .
             f"no three default taps found in {type(model).__name__}; choose some, e.g. taps={list(shapes)[-3:]}"
         )
     return tuple(taps)
+
+
+def _stage_ends(shapes: dict[str, tuple[int, int, int]]) -> dict[tuple[int, int], str]:
+    """Name the last layer of each map size among those of one module, which has most of these sizes."""
+    modules: dict[str, dict[tuple[int, int], str]] = {}
+    for name, shape in shapes.items():
+        modules.setdefault(name.rpartition(".")[0], {})[shape[1:]] = name
+    return max(modules.values(), key=len, default={})
 
 
 def spread_taps(model: nn.Module, last: str) -> tuple[str, ...]:

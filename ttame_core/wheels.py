@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ttame_core.data import SPLITS, centre_crop, check_split, random_resized, read_image
+from ttame_core.data import SPLITS, Resize, centre_crop, check_split, random_resized, read_image
 from ttame_core.errors import TTAMEError
 
 STRIPS = {
@@ -284,8 +284,10 @@ class WheelPhotographs(Dataset):
         Images; training crops can be any number (500 by default), the others have what there is.
     seed : int
         Of the crops.
-    image_size, resize : int
-        Side of the images, and the shorter side before they are cropped, in pixels.
+    image_size : int
+        Side of the images, in pixels.
+    resize : int or tuple of int
+        The shorter side before they are cropped, or height and width.
     interpolation : str
         How they are resized.
 
@@ -303,7 +305,7 @@ class WheelPhotographs(Dataset):
         size: int | None = None,
         seed: int = 0,
         image_size: int = 224,
-        resize: int = 256,
+        resize: Resize = 256,
         interpolation: str = "bicubic",
     ):
         check_split(split)

@@ -1,4 +1,4 @@
-"""Classifiers by name - torchvision, timm, demo - with their weights and *their* preprocessing."""
+"""Classifiers by name - torchvision, timm, Hugging Face, demo - with their weights and *their* preprocessing."""
 
 import hashlib
 import importlib.util
@@ -6,22 +6,28 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
+from typing import Any
 
+import numpy as np
 import timm
 import torch
 import torchvision
+from PIL import Image
 from safetensors.torch import load_file
 from timm.data import resolve_data_config
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from ttame_core import demo
+from ttame_core.data import Resize, centre_crop
 from ttame_core.errors import TTAMEError, nearest
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET_CLASSES = tuple(torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"])
 LITE0 = "efficientnet_lite0"
 VIT_TINY = "vit_ti_16"
+HUGGING_FACE = "hf/"
 TORCHVISION = frozenset(torchvision.models.list_models(module=torchvision.models))
 
 
@@ -29,13 +35,13 @@ TORCHVISION = frozenset(torchvision.models.list_models(module=torchvision.models
 class Preprocessing:
     """What a classifier expects of its images, as published with its weights.
 
-    ``resize`` is the shorter side and ``image_size`` the crop, in pixels; ``mean`` and ``std`` are
-    those of pixel values in [0, 1], in the channel order that the classifier reads
-    (``bgr`` says that it is blue, green, red).
+    ``resize`` is the shorter side - or height and width, where proportions are not kept - and
+    ``image_size`` the crop, in pixels; ``mean`` and ``std`` are those of pixel values in [0, 1], in
+    the channel order that the classifier reads (``bgr`` says that it is blue, green, red).
     """
 
     image_size: int = 224
-    resize: int = 256
+    resize: Resize = 256
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
@@ -49,12 +55,14 @@ def build(name: str, weights: str | Path | None, **options) -> tuple[nn.Module, 
     ----------
     name : str
         A torchvision classifier, a demo backbone, ``efficientnet_lite0``, ``vit_ti_16`` (torchvision's
-        `VisionTransformer` at the size of ViT-Tiny/16), or a timm model (``timm/NAME`` where torchvision has
-        one of that name too).
+        `VisionTransformer` at the size of ViT-Tiny/16), a timm model (``timm/NAME`` where torchvision has
+        one of that name too), or ``hf/`` and an image classifier of the Hugging Face hub, or a local
+        folder that its ``save_pretrained`` wrote.
     weights : str or Path or None
         ``"DEFAULT"`` or another published name; a ``.safetensors`` or state-dict file; None: random.
     **options
-        Passed on to the model's own constructor (for instance ``num_classes=10``).
+        Passed on to the model's own constructor (for instance ``num_classes=10``; ``num_labels=10`` where
+        Hugging Face's configuration has it).
 
     Returns
     -------
@@ -75,12 +83,13 @@ def build(name: str, weights: str | Path | None, **options) -> tuple[nn.Module, 
             raise
         raise TTAMEError(f"{name} cannot be built with {options}: {error}") from error
     except (OSError, RuntimeError) as error:  # what hubs raise without a network or cached file
-        if published is None:
+        if published is None and not name.startswith(HUGGING_FACE):
             raise
+        what = "a file" if name.startswith(HUGGING_FACE) else f"the {published} weights"
         raise TTAMEError(
-            f"the {published} weights of {name!r} are neither in the cache ({torch.hub.get_dir()} or "
-            f"the Hugging Face cache) nor to be downloaded from here ({error}). Load them once where "
-            "there is a network and copy the cache, or pass a file: weights='path/to/weights.safetensors'"
+            f"{what} of {name!r}: neither in the cache ({torch.hub.get_dir()} or the Hugging Face cache) nor "
+            f"to be downloaded from here ({error}). Load them once where there is a network and copy the cache, "
+            "or pass a file: weights='path/to/weights.safetensors' (Hugging Face's: a folder, 'hf/path/to/it')"
         ) from error
     if weights is not None and published is None:
         load_weights(model, weights)
@@ -177,9 +186,13 @@ def _builder(name: str) -> Callable:
         return _build_vit_tiny
     if name in TORCHVISION:
         return _build_torchvision
+    if name.startswith(HUGGING_FACE):
+        return _build_hugging_face
     if timm.is_model(name.removeprefix("timm/")):
         return _build_timm
-    raise TTAMEError(f"backbone {name!r} is unknown; {nearest(name, known_names())}")
+    raise TTAMEError(
+        f"backbone {name!r} is unknown; {nearest(name, known_names())}; Hugging Face's start with 'hf/'"
+    )
 
 
 def _build_demo(name: str, published: str | None, options: dict) -> tuple[nn.Module, Preprocessing]:
@@ -259,3 +272,56 @@ def _build_lite0(name: str, published: str | None, options: dict):
         model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
     mean, std = (127 / 255,) * 3, (128 / 255,) * 3  # the wheel's (x - 127) / 128
     return model, replace(_timm_preprocessing(model), resize=256, mean=mean, std=std)
+
+
+def _build_hugging_face(name: str, published: str | None, options: dict):
+    try:
+        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+    except ImportError as error:
+        raise TTAMEError(
+            f"{name} needs the package transformers ({error}); install it with pip install transformers"
+        ) from error
+    if published not in (None, "DEFAULT"):
+        raise TTAMEError(f"{name} has no weights {published!r}; expected 'DEFAULT', None or a file")
+    place, auto = name.removeprefix(HUGGING_FACE), AutoModelForImageClassification
+    try:
+        config, others = AutoConfig.from_pretrained(place, return_unused_kwargs=True, **options)
+        if published:
+            model = auto.from_pretrained(place, config=config, **others)
+        else:
+            model = auto.from_config(config, **others)
+        preprocessing = _preprocessing_of(AutoImageProcessor.from_pretrained(place))
+    except OSError:  # neither cached nor to be had: `build` says so
+        raise
+    except Exception as error:
+        raise TTAMEError(
+            f"{name} cannot be built with options {options}: {shorten(str(error), 300)}; expected an image classifier of "
+            "transformers', or load it yourself and give it to tt.Backbone(model, preprocessing=tt.Preprocessing(...))"
+        ) from error
+    return model.float(), preprocessing
+
+
+def _preprocessing_of(processor: Any) -> Preprocessing:
+    """Find what an image processor of transformers' does, some of it by looking at its outputs."""
+    plain = [Image.new("RGB", (300, 240), shade) for shade in ("black", "white")]
+    picture = Image.radial_gradient("L").resize((300, 240)).convert("RGB")
+    outputs = processor(images=[*plain, picture], return_tensors="pt")["pixel_values"]
+    black, white = outputs[:2, :, 0, 0].double()  # (3,): some normalise twice, some not at all
+    mean, std = -black / (white - black), 1 / (white - black)
+    size, crop_pct = processor.size, getattr(processor, "crop_pct", None)
+    resize = edge = size.get("shortest_edge")
+    if edge is None:
+        resize = (size["height"], size["width"])
+    elif crop_pct:  # ConvNeXt's
+        resize = int(edge / crop_pct) if edge < 384 else (edge, edge)
+    side, interpolation = outputs.shape[-1], Image.Resampling(processor.resample).name.lower()
+    found = outputs[2] * std[:, None, None] + mean[:, None, None]
+    own = centre_crop(side, resize, interpolation)(picture, np.random.default_rng(0))
+    if found.shape != own.shape or (found - own).abs().max() > 0.03:
+        raise TTAMEError(
+            f"a {type(processor).__name__} of size {size} resizes or crops in a way that is not known here"
+        )
+    bgr = bool(getattr(processor, "do_flip_channel_order", False))
+    return Preprocessing(
+        side, resize, interpolation, tuple(mean.tolist()), tuple(std.tolist()), bgr
+    )
