@@ -97,6 +97,15 @@ def marked(means):
     return {html.index[row]: style[0][1] for (row, _), style in html.ctx.items() if style}
 
 
+def test_marks_are_there_in_markdown_too():
+    means = means_table(scores(), by=["backbone", "method"])
+    rows = tables.markdown(tables.best_marked(means)).splitlines()[2:]
+    cells = {tuple(r.split("|")[i].strip() for i in (1, 2)): r.split("|")[-2].strip() for r in rows}
+    assert cells["a", "t-tame"].startswith("**11.5 ±") and cells["a", "t-tame"].endswith("**")
+    assert cells["b", "grad-cam"].startswith("*21.5 ±")
+    assert cells["a", "all-ones"].startswith("1.5 ±")  # a control
+
+
 def test_ties_are_marked_alike_and_the_next_value_is_second():
     tied = scores()
     tied.loc[tied["method"] == "grad-cam", "value"] -= 10  # as t-tame's

@@ -22,7 +22,7 @@ from ttame_core.configuration import TRAINING
 from ttame_core.editions import Edition
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.files import atomic_path
-from ttame_core.tables import latex
+from ttame_core.tables import latex, markdown
 
 PARAMETERS: dict[str, tuple[tuple[type, ...], str]] = {
     "edition": ((str,), "name of a file in config/"),
@@ -148,10 +148,9 @@ class Run:
             For the page.
         """
         styled = table if isinstance(table, Styler) else table.style
-        plain = styled.data.fillna("")  # type: ignore[attr-defined]
         texts = {
-            ".csv": plain.to_csv(),
-            ".md": plain.reset_index().to_markdown(index=False) + "\n",
+            ".csv": styled.data.fillna("").to_csv(),  # type: ignore[attr-defined]
+            ".md": markdown(styled),
             ".tex": latex(styled),
         }
         for suffix, text in texts.items():

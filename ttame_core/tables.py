@@ -112,6 +112,7 @@ def best_marked(means: pd.DataFrame, controls: Sequence[str] = CONTROLS) -> Styl
     def style(column: pd.Series) -> list[str]:
         return [marks.get((*i, column.name), "") for i in column.index]
 
+    table.attrs["marks"] = marks
     styled = table.style.apply(style, axis=0).format(na_rep="")
     return styled.set_table_attributes('class="dataframe"')
 
@@ -226,6 +227,16 @@ def _spread(cells: pd.Series) -> pd.DataFrame:
     """Spread cells over columns by the last level of their index; rows and columns in the order in which they come."""
     rows, columns = cells.reset_index(level=-1).index.unique(), cells.index.unique(-1)
     return cells.unstack().loc[rows, columns].rename_axis(columns=None).fillna("")
+
+
+def markdown(styled: Styler) -> str:
+    """Write a table as Markdown; what `best_marked` marks is bold and in italics there too."""
+    table = styled.data.astype(object).fillna("")  # type: ignore[attr-defined]
+    for (*row, column), css in table.attrs.get("marks", {}).items():
+        if css:
+            sign = "**" if "bold" in css else "*"
+            table.loc[tuple(row), column] = f"{sign}{table.loc[tuple(row), column]}{sign}"
+    return table.reset_index().to_markdown(index=False) + "\n"
 
 
 def latex(styled: Styler) -> str:
