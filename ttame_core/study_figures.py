@@ -175,7 +175,7 @@ def convergence_curves(means: pd.DataFrame) -> Figure:
                 axis.plot(line["steps"], line["mean"], marker="o", label=method)
                 axis.fill_between(line["steps"], line["low"], line["high"], alpha=0.2)
             axis.set_xscale("symlog", linthresh=10)
-            axis.set_xticks(lengths, [f"{steps:g}" for steps in lengths], minor=False)
+            axis.set_xticks(lengths, [f"{steps:g}" for steps in lengths], rotation=45)
             axis.minorticks_off()
             axis.set(title=measure_label(measure, v))
         row[0].set_ylabel(backbone)
