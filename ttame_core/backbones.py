@@ -183,7 +183,7 @@ class Backbone(nn.Module):
         Parameters
         ----------
         words : str
-            For instance ``"285"``, ``"Egyptian cat"`` or ``"egyptian"``.
+            For instance ``"285"``, ``"Egyptian cat"``, ``"egyptian_cat"`` or ``"egyptian"``.
 
         Returns
         -------
@@ -204,8 +204,10 @@ class Backbone(nn.Module):
         if not words:
             raise TTAMEError("the class is empty; give a name, a part of one, or a number")
         names = [self.label(i) for i in range(self.num_classes)]
-        found = [i for i, name in enumerate(names) if name.lower() == words.lower()]
-        found = found or [i for i, name in enumerate(names) if words.lower() in name.lower()]
+        plain = [name.lower().replace("_", " ") for name in names]
+        wanted = words.lower().replace("_", " ")
+        found = [i for i, name in enumerate(plain) if name == wanted]
+        found = found or [i for i, name in enumerate(plain) if wanted in name]
         if len(found) == 1:
             return found[0]
         if found:
@@ -213,7 +215,7 @@ class Backbone(nn.Module):
             raise TTAMEError(
                 f"{len(found)} classes of {self.name} go by {words!r}: {few}; say which"
             )
-        raise TTAMEError(f"{self.name} has no class {words!r}; {nearest(words, names)}")
+        raise TTAMEError(f"{self.name} has no class {words!r}; {nearest(words, names, shown=8)}")
 
     @property
     def crop(self) -> Transform:
