@@ -141,12 +141,7 @@ def test_grids(output, prefix, shape):
 
 
 @pytest.mark.parametrize(
-    "output",
-    [
-        *(torch.zeros(2, 5), torch.zeros(2, 5, 1, 1), torch.zeros(2, 2, 9)),
-        torch.zeros(2, 9, 1),  # channels, pooled
-        None,
-    ],
+    "output", [torch.zeros(2, 5), torch.zeros(2, 5, 1, 1), torch.zeros(2, 2, 9), None]
 )
 def test_what_is_no_feature_map(output):
     with pytest.raises(tt.TTAMEError, match="'head' is no feature map"):

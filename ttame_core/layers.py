@@ -112,7 +112,7 @@ def to_grid(output: Any, tap: str, prefix: int | None = None) -> Tensor:
             return output
         if output.ndim == 4 and shape[1] == shape[2] > 1:
             return output.permute(0, 3, 1, 2)
-        if output.ndim == 3 and shape[2] > 1:  # a pooled (B, C, 1) is no row of tokens
+        if output.ndim == 3:
             extra = shape[1] - math.isqrt(shape[1]) ** 2 if prefix is None else prefix
             side = math.isqrt(shape[1] - extra)
             if side > 1 and side * side == shape[1] - extra:

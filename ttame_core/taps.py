@@ -200,7 +200,7 @@ def tappable(model: nn.Module, size: int) -> dict[str, tuple[int, int, int]]:
             count, c, h, w = to_grid(output, name, prefix_tokens(model)).shape
         except TTAMEError:
             continue
-        if count != 2:  # windows of an image, not images
+        if count != 2 or c == 1:  # windows of an image, not images; a pooled vector, not tokens
             continue
         shapes[name] = (c, h, w)
     return shapes
