@@ -207,6 +207,12 @@ def test_blocks_at_the_quarters_of_the_depth():
         spread_taps(model, "blocks")
 
 
+def test_taps_that_are_no_blocks_have_no_norms_to_be_compared_with(edition):
+    vit = edition.backbone("demo_vit").with_taps("spread-norms")
+    labels = {a.label for a in ablations(vit, edition.recipe("demo_vit"))}
+    assert "taps at the norms" not in labels and "raw masks in evaluation" in labels
+
+
 def test_what_goes_beyond_the_paper_is_taken_apart(edition):
     vit = edition.backbone("demo_vit")
     assert beyond(edition, vit) == []

@@ -1,6 +1,7 @@
 """The paper's ablations (Tables VI, VII), other seeds, the released code's departures, what goes beyond; the grid search."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from ttame_core.errors import NotServedError
 from ttame_core.explainer import TTAME
 from ttame_core.masking import ORDERS
 from ttame_core.progress import Tell
-from ttame_core.taps import TAPS, attention_norm
+from ttame_core.taps import TAPS, attention_norms
 from ttame_core.training import Recipe, initialise
 
 
@@ -116,8 +117,9 @@ def ablations(backbone: Backbone, recipe: Recipe, seeds: Iterable[int] = ()) -> 
     listed.append(Ablation("released", f"{drawn} classes", changes={"other_classes": drawn}))
     listed.append(Ablation("released", "train-mode backbone", changes={"backbone_mode": "train"}))
     if backbone.tokens:
-        norms = [attention_norm(backbone.model, block) for block in backbone.taps]
-        listed.append(Ablation("released", "taps at the norms", taps=norms))
+        with suppress(NotServedError):  # its taps are no blocks with norms
+            norms = list(attention_norms(backbone.model, backbone.taps))
+            listed.append(Ablation("released", "taps at the norms", taps=norms))
         listed.append(Ablation("released", "raw masks in evaluation", evaluated_with="image"))
     return listed
 
@@ -154,7 +156,7 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
         listed.append(matched(label="matched, sigmoid masks", changes={"mask": "sigmoid"}))
         listed.append(matched(label="matched, the paper's weights", changes={"loss": weights}))
         if backbone.tokens:
-            norms = [attention_norm(backbone.model, block) for block in backbone.taps]
+            norms = list(attention_norms(backbone.model, backbone.taps))
             listed.append(matched(label="matched, last blocks", taps=norms))
             listed.append(matched(label="matched, outputs of the blocks", taps="spread"))
             listed.append(matched(label="matched, no smoothing", variant="scaled"))

@@ -103,9 +103,9 @@ def best_marked(means: pd.DataFrame, controls: Sequence[str] = CONTROLS) -> Styl
     ranked = compete.assign(score=sign * compete["mean"])
     groups = ranked.groupby(["backbone", "measure", "v"])["score"]
     marks = {
-        (row.backbone, row.method, measure_label(row.measure, row.v)): MARKS.get(row.place, "")
+        (row.backbone, row.method, measure_label(row.measure, row.v)): MARKS[row.place]
         for row in ranked.assign(place=groups.rank("dense", ascending=False)).itertuples()
-        if row.measure not in NO_CONTEST
+        if row.measure not in NO_CONTEST and row.place in MARKS
     }
     table = wide_table(means, ["backbone", "method"], images=True)
 
@@ -233,9 +233,8 @@ def markdown(styled: Styler) -> str:
     """Write a table as Markdown; what `best_marked` marks is bold and in italics there too."""
     table = styled.data.astype(object).fillna("")  # type: ignore[attr-defined]
     for (*row, column), css in table.attrs.get("marks", {}).items():
-        if css:
-            sign = "**" if "bold" in css else "*"
-            table.loc[tuple(row), column] = f"{sign}{table.loc[tuple(row), column]}{sign}"
+        sign = "**" if "bold" in css else "*"
+        table.loc[tuple(row), column] = f"{sign}{table.loc[tuple(row), column]}{sign}"
     return table.reset_index().to_markdown(index=False) + "\n"
 
 

@@ -1,5 +1,6 @@
 """Taps: the layers of a classifier whose outputs are feature maps, and which of them to take."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -163,9 +164,14 @@ def attention_norm(model: nn.Module, block: str) -> str:
     )
 
 
+def attention_norms(model: nn.Module, blocks: Iterable[str]) -> tuple[str, ...]:
+    """Name the norms in front of the attention of several blocks; see `attention_norm`."""
+    return tuple(attention_norm(model, block) for block in blocks)
+
+
 def spread_norms(model: nn.Module, last: str) -> tuple[str, ...]:
     """Choose the norms in front of the attention of the blocks that `spread_taps` chooses."""
-    return tuple(attention_norm(model, block) for block in spread_taps(model, last))
+    return attention_norms(model, spread_taps(model, last))
 
 
 SPREAD = {"spread": spread_taps, "spread-norms": spread_norms}
