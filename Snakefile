@@ -226,16 +226,17 @@ rule sanity:
 rule counterfactual:
     input:
         notebook="notebooks/08_counterfactual.ipynb",
-        core=METHOD + MEASURES + core("counterfactuals"),
+        core=METHOD + MEASURES + core("counterfactuals", "sanity"),
         explainer=rules.train.output.explainer,
     output:
         notebook=f"{RESULTS}/{{folder}}/08_counterfactual.ipynb",
+        scores=f"{RESULTS}/{{folder}}/runner-up.parquet",
     log:
         f"{RESULTS}/logs/{{folder}}/08_counterfactual.log",
     threads: 1
     params:
         given=lambda w: f"-p backbone {FOLDERS[w.folder]} {COMMON}",
-        settings=lambda w: of(w.folder),
+        settings=lambda w: of(w.folder, "counterfactual"),
     shell:
         RUN
 
@@ -270,6 +271,7 @@ rule compare:
                 rules.road.output.scores,
                 rules.qualitative.output.costs,
                 rules.sanity.output.scores,
+                rules.counterfactual.output.scores,
             ],
             folder=FOLDERS,
         )

@@ -153,6 +153,11 @@ def test_the_summary_says_how_many_images_the_studies_rest_on(smoke):
         name: pd.read_csv(smoke / "summary" / f"{name}.csv")
         for name in ("sanity", "released", "seeds", "outcomes", "rivals-masking", "controls")
     }
+    left = pd.read_csv(smoke / "summary" / "runner-up.csv")
+    whose = ["no map", *3 * ["predicted class"], *3 * ["runner-up"]]
+    assert left["masked by the map of"].tolist() == whose * len(BACKBONES)
+    assert left["v"].tolist() == [100, *2 * [100, 50, 15]] * len(BACKBONES)
+    assert set(left["images"]) == {3}
     whole = read["sanity"].set_index(["randomised", "backbone"]).loc["whole backbone"]
     assert set(whole.index) == set(BACKBONES) and set(read["sanity"]["images"]) == {3}
     assert {"as in the paper", "taps at the norms"} <= set(read["released"]["method"])

@@ -8,7 +8,7 @@ import torch
 
 import ttame_core as tt
 from ttame_core import sanity
-from ttame_core.counterfactuals import misclassified, own_object
+from ttame_core.counterfactuals import misclassified, own_object, runner_up_scores
 from ttame_core.wheels import two_digits
 
 
@@ -85,6 +85,18 @@ def test_the_explainer_stays_as_it_is(explainer):
     assert torch.equal(again.maps, original.maps)
 
 
+def test_explaining_in_parts_changes_nothing(tiny, noise, monkeypatch):
+    explainer = tt.TTAME(tiny).eval()
+    whole = explainer(noise.images, 2)
+    monkeypatch.setattr(sanity, "batch_that_suits", lambda images: 10)
+    for classes, rank in ((None, 0), (whole.classes[:, 1], 1)):
+        parts = sanity.explain_in_parts(explainer, noise.images, classes)
+        assert torch.equal(parts.classes, whole.classes[:, rank])
+        assert torch.equal(parts.ranks, whole.ranks[:, rank])
+        assert torch.allclose(parts.maps, whole.maps[:, rank], atol=1e-6)
+        assert torch.allclose(parts.confidences, whole.confidences[:, rank])
+
+
 def test_similarity_by_hand():
     ramp = torch.linspace(0, 1, 64).view(1, 8, 8)
     found = sanity.similarity(ramp.repeat(4, 1, 1), torch.cat([ramp, ramp**3, 1 - ramp, ramp * 0]))
@@ -123,6 +135,35 @@ def test_own_object_by_hand():
     assert found["own object", "energy"] == pytest.approx((100 + 100 / 5.5) / 2)
     assert found["other object", "energy"] == pytest.approx((0 + 100 * 4.5 / 5.5) / 2)
     assert found["own object", "pointing"] == pytest.approx((100 + 50) / 2)
+
+
+def test_what_is_left_of_both_classes_under_the_map_of_either(tiny, noise):
+    explainer = tt.TTAME(tiny).eval()
+    batches = torch.utils.data.DataLoader(noise, batch_size=10)
+    seen = []
+    found = runner_up_scores(explainer, batches, (100, 40), progress=seen.append)
+    assert seen == [10, 20, 24]
+    values = found.set_index(["method", "measure", "v", "image_id"])["value"].sort_index()
+    assert len(values) == values.index.nunique() == 24 * (3 + 2 * 3 * 2 + 2)
+    explanation = explainer(noise.images, 2)
+    for i in (0, 13):
+        image = noise.images[i : i + 1]
+        scores = {"no map": 100 * tiny(image).softmax(1)}
+        for name, heat in zip(("predicted class", "runner-up"), explanation.maps[i], strict=True):
+            large = tt.masking.upsample(heat[None], (16, 16))
+            masks = large * tt.select_top(large, 40)
+            scores[name] = 100 * tiny(image, masks).softmax(1)
+        for name, of_all in scores.items():
+            first, second = (float(of_all[0, c]) for c in explanation.classes[i])
+            told = [
+                values[name, measure, 100 if name == "no map" else 40, f"noise-{i}"]
+                for measure in ("of the predicted", "of the runner-up", "runner-up first")
+            ]
+            assert told == pytest.approx([first, second, 100 * (second > first)], abs=1e-3)
+    maps = explanation.maps
+    expected = sanity.similarity(maps[:, 0], maps[:, 1])["ssim"].mean()
+    assert values["runner-up", "ssim", 0].mean() == pytest.approx(expected)
+    assert values["no map", "runner-up first"].max() == 0
 
 
 def test_misclassified_images_are_found(tiny, noise):

@@ -1,7 +1,7 @@
 """Maps of classes that were not predicted: mistakes, and images with two objects (Figs. 17, 18)."""
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from ttame_core.backbones import Backbone
+from ttame_core.explainer import TTAME
 from ttame_core.masking import enlarged
-from ttame_core.metrics import energy_inside, pointing_game
+from ttame_core.metrics import energy_inside, invalid_maps, pointing_game
+from ttame_core.perturbations import perturbed_confidences
+from ttame_core.sanity import similarity
 
 
 @torch.no_grad()
@@ -46,6 +49,72 @@ def pair_title(backbone: Backbone, classes: Tensor, confidences: Tensor) -> str:
         f"{textwrap.shorten(backbone.label(int(c)), 16, placeholder='…')}, {float(p):.0%}"
         for c, p in zip(classes, confidences, strict=True)
     )
+
+
+def runner_up_scores(
+    explainer: TTAME,
+    batches: Iterable[dict[str, Any]],
+    percentages: Sequence[float] = (100, 50, 15),
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> pd.DataFrame:
+    """Score whether each class's map is for that class: what is left of both under either's (Fig. 17, in numbers).
+
+    Images are masked by the top v % of a map, as for AD. Where maps are class-specific, the runner-up's leaves more
+    of the runner-up than the predicted class's does, and the other way round.
+
+    Parameters
+    ----------
+    explainer : TTAME
+        In evaluation mode.
+    batches : iterable of dict
+        With ``image`` and ``id``.
+    percentages : sequence of float
+        The v.
+    seed : int
+        Of the order among equal map values.
+    progress : callable, optional
+        Called with the number of images done.
+
+    Returns
+    -------
+    DataFrame
+        Columns method, measure, v, image_id, value. Method is whose map masks the image: ``no map`` (v = 100),
+        ``predicted class``, ``runner-up``; measure ``of the predicted`` and ``of the runner-up``, their confidences in per cent, and
+        ``runner-up first``, 100 where its confidence is the higher one and 0 elsewhere: NaN for a map that explains
+        nothing. Method ``runner-up`` has `sanity.similarity` to the predicted class's map too (v = 0).
+    """
+    masked = [("masked", v) for v in percentages]
+    rows: list[tuple] = []
+    done = 0
+    for batch in batches:
+        images = batch["image"].to(explainer.backbone.mean.device)
+        found = explainer(images, 2)
+        left: dict[str, dict[tuple[str, float], Tensor]] = {  # (B, 2) each
+            "no map": {("masked", 100): found.confidences}
+        }
+        for whose, maps in zip(("predicted class", "runner-up"), found.maps.unbind(1), strict=True):
+            seen = perturbed_confidences(
+                explainer.backbone, images, found.classes, maps, masked, seed
+            )
+            bad = invalid_maps(maps)[:, None]
+            left[whose] = {key: both.masked_fill(bad, torch.nan) for key, both in seen.items()}
+        values: dict[tuple, Iterable[float]] = {}
+        for whose, seen in left.items():
+            for (_, v), both in seen.items():
+                predicted, other = (100 * both).unbind(1)
+                first = torch.where(other.isnan(), other, 100.0 * (other > predicted))
+                values[whose, "of the predicted", v] = predicted.tolist()
+                values[whose, "of the runner-up", v] = other.tolist()
+                values[whose, "runner-up first", v] = first.tolist()
+        alike = similarity(*found.maps.unbind(1))
+        values |= {("runner-up", measure, 0): alike[measure] for measure in alike}
+        for key, column in values.items():
+            rows += [(*key, i, value) for i, value in zip(batch["id"], column, strict=True)]
+        done += len(images)
+        if progress:
+            progress(done)
+    return pd.DataFrame(rows, columns=["method", "measure", "v", "image_id", "value"])
 
 
 def own_object(maps: Tensor, masks: Tensor, ids: Sequence[str]) -> pd.DataFrame:

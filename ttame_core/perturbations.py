@@ -35,7 +35,7 @@ def perturbed_confidences(
     images : Tensor
         ``(B, 3, H, W)`` in [0, 1].
     classes : Tensor
-        ``(B,)`` int64.
+        ``(B,)`` int64, or ``(B, K)`` for K classes of each image.
     maps : Tensor
         ``(B, h, w)`` in [0, 1].
     perturbations : iterable of (str, float)
@@ -48,7 +48,7 @@ def perturbed_confidences(
     Returns
     -------
     dict of (str, float) to Tensor
-        Kind and v to ``(B,)`` in [0, 1].
+        Kind and v to scores in [0, 1], in the shape of ``classes``.
 
     Raises
     ------
@@ -64,13 +64,13 @@ def perturbed_confidences(
         raise TTAMEError(f"maps are {tuple(maps.shape)}; expected ({len(images)}, h, w)")
     scores: dict[tuple[str, float], list[Tensor]] = {key: [] for key in wanted}
     for part in torch.arange(len(images)).split(chunk or batch_that_suits(images)):
-        some, chosen = images[part], classes[part, None]
+        some, chosen = images[part], classes[part].reshape(len(part), -1)
         large = enlarged(maps[part], images.shape[-2:])
         rank = ranks(large, seed) if any(key != ("masked", 100) for key in wanted) else None
         for key in wanted:
             logits = backbone.logits(perturb(backbone, some, large, rank, *key, seed))
-            scores[key].append(logits.softmax(1).gather(1, chosen)[:, 0])
-    return {key: torch.cat(parts) for key, parts in scores.items()}
+            scores[key].append(logits.softmax(1).gather(1, chosen))
+    return {key: torch.cat(parts).reshape(classes.shape) for key, parts in scores.items()}
 
 
 def perturb(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
+from itertools import repeat
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from ttame_core.explainer import TTAME, Explanation
+from ttame_core.layers import batch_that_suits
 
 
 def stages(model: nn.Module, taps: tuple[str, ...]) -> list[str]:
@@ -94,6 +96,32 @@ def _reset(module: nn.Module) -> Callable[[], None] | None:
     return getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
 
 
+def explain_in_parts(
+    explainer: TTAME, images: Tensor, classes: Tensor | None = None
+) -> Explanation:
+    """Explain many images, as many at a time as suit the device.
+
+    Parameters
+    ----------
+    explainer : TTAME
+        In evaluation mode.
+    images : Tensor
+        ``(B, 3, H, W)`` in [0, 1].
+    classes : Tensor, optional
+        ``(B,)`` int64; by default the model truth of each image.
+
+    Returns
+    -------
+    Explanation
+        Of all.
+    """
+    size = batch_that_suits(images)
+    some = classes.split(size) if classes is not None else repeat(None)
+    parts = [explainer(*pair) for pair in zip(images.split(size), some, strict=False)]
+    columns = zip(*((p.maps, p.classes, p.confidences, p.ranks) for p in parts), strict=True)
+    return Explanation(*map(torch.cat, columns))
+
+
 def randomised_backbone(
     explainer: TTAME, images: Tensor, seed: int = 0
 ) -> Iterator[tuple[str, Explanation]]:
@@ -117,7 +145,7 @@ def randomised_backbone(
     order = stages(explainer.backbone.model, explainer.backbone.taps)
     for name, model in cascade(explainer.backbone.model, order, seed):
         copy.backbone.model = model
-        yield name, copy(images)
+        yield name, explain_in_parts(copy, images)
 
 
 def randomised_attention(
@@ -146,7 +174,7 @@ def randomised_attention(
     order = ["fusion", *(f"branches.{i}" for i in reversed(range(count)))]
     for name, attention in cascade(explainer.attention, order, seed):
         copy.attention = attention
-        yield name, copy(images, classes)
+        yield name, explain_in_parts(copy, images, classes)
 
 
 def follow(
