@@ -7,6 +7,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.collections import PathCollection
 
+import ttame_core as tt
 from ttame_core import figures, tables
 from ttame_core.statistics import averages, bootstrap_interval, means_table
 from ttame_core.study_figures import convergence_curves, differences_plot
@@ -182,6 +183,26 @@ def test_a_gallery_is_the_same_file_each_time(tmp_path, suffix):
         )
         plt.close(figure)
     assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+
+
+def test_many_images_of_several_backbones_go_below_each_other(tiny, noise):
+    items = [{**noise[i], "label": i % 3} for i in range(8)]
+    explainer = tt.TTAME(tiny).eval()
+    explained = [(explainer, items, explainer(noise.images[:8]))] * 2
+    figure = figures.backbones_gallery(explained)
+    *axes, _ = figure.axes
+    assert len(axes) == 2 * 3 * 6  # blocks, rows, images
+    drawn = [i for i, axis in enumerate(axes) if axis.images]
+    assert drawn == [*range(18), *(6 * row + column for row in (3, 4, 5) for column in (0, 1))]
+    for i, item in enumerate(items):
+        place = 18 * (i // 6) + i % 6
+        shown = axes[place].images[0].get_array()
+        assert np.allclose(shown, item["image"].permute(1, 2, 0))
+        assert axes[place].get_title() == f"class {item['label']}"
+        expected = figures.overlay(item["image"], explained[0][2].maps[i])
+        assert np.array_equal(axes[place + 6].images[0].get_array(), np.asarray(expected))
+    assert not any(axis.axison for axis in axes)
+    plt.close(figure)
 
 
 COMPARED = pd.DataFrame(

@@ -79,6 +79,17 @@ def test_a_class_is_chosen_in_words_or_by_number(shipped, photos, tmp_path):
         assert np.allclose(np.load(out / row["map"]), heat.numpy(), atol=0.02)
 
 
+def test_classes_of_one_name_have_files_of_their_own(shipped, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(tt.Backbone, "label", lambda self, i: "Crane" if i in (3, 7) else f"no {i}")
+    out = tmp_path / "out"
+    given = ["explain", str(photos / "a.png"), "--explainer", "demo_resnet", "--out", str(out)]
+    assert main([*given, "--class", "3", "--class", "7", "--class", "1"]) == 0
+    written = json.loads((out / "explanations.json").read_text())["explanations"]
+    assert [row["map"] for row in written] == ["a-crane-3.npy", "a-crane-7.npy", "a-no-1.npy"]
+    assert main([*given, "--class", "7"]) == 0  # what is there is read back
+    assert len(json.loads((out / "explanations.json").read_text())["explanations"]) == 3
+
+
 def test_later_runs_keep_what_earlier_ones_wrote(shipped, photos, tmp_path, monkeypatch):
     out = tmp_path / "out"
 

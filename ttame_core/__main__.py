@@ -131,8 +131,8 @@ def explain_photos(
     Returns
     -------
     list of dict
-        A row a map, as in the file: photo, class, index, confidence, rank (1: the most confident), overlay and
-        map (relative to the folder).
+        A row a map, as in the file: photo, its name in the folder, class, index, confidence, rank (1: the most
+        confident), overlay and map (relative to the folder).
 
     Raises
     ------
@@ -144,6 +144,8 @@ def explain_photos(
     about = {"classifier": backbone.name, "explainer": fingerprint(explainer)}
     earlier = earlier_explanations(record, about, photos)
     wanted = torch.tensor([list(classes)]) if classes else top
+    labels = [in_a_name(backbone.label(i)) for i in range(backbone.num_classes)]
+    times = Counter(labels)
     rows = []
     for file, name in photos:
         image = backbone.read(file)
@@ -151,8 +153,9 @@ def explain_photos(
         columns = (found.classes, found.confidences, found.ranks, found.maps)
         for index, confidence, rank, heat in zip(*(c[0] for c in columns), strict=True):
             index = int(index)
-            label = backbone.label(index)
-            stem = f"{name.as_posix()}-{in_a_name(label)}"
+            stem = f"{name.as_posix()}-{labels[index]}"
+            if times[labels[index]] > 1:  # ImageNet has two cranes
+                stem += f"-{index}"
             with atomic_path(out / f"{stem}.png") as path:
                 overlay(image[0], heat).save(path)
             with atomic_path(out / f"{stem}.npy") as path:
@@ -160,7 +163,8 @@ def explain_photos(
             rows.append(
                 {
                     "photo": os.path.abspath(file),
-                    "class": label,
+                    "name": name.as_posix(),
+                    "class": backbone.label(index),
                     "index": index,
                     "confidence": float(confidence),
                     "rank": int(rank),
@@ -205,9 +209,7 @@ def earlier_explanations(
     try:
         found = json.loads(record.read_text())
         rows = found.pop("explanations")
-        photo_of = {
-            row["map"].removesuffix(f"-{in_a_name(row['class'])}.npy"): row["photo"] for row in rows
-        }
+        photo_of = {row["name"]: row["photo"] for row in rows}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise TTAMEError(
             f"{record} is no record of explanations ({error!r}); move it away, or name another folder by --out"

@@ -141,7 +141,7 @@ def gallery(
 
 
 def backbones_gallery(
-    explained: Sequence[tuple[TTAME, Sequence[Mapping[str, Any]], Explanation]],
+    explained: Sequence[tuple[TTAME, Sequence[Mapping[str, Any]], Explanation]], across: int = 6
 ) -> Figure:
     """Draw the maps of several backbones for the same images (Fig. 14), a row a backbone.
 
@@ -149,6 +149,8 @@ def backbones_gallery(
     ----------
     explained : sequence of (TTAME, sequence of dict, Explanation)
         Explainer, images as `ttame_core.data` describes them, and its explanation of them.
+    across : int
+        Images beside each other; more go below, with rows of their own.
 
     Returns
     -------
@@ -156,24 +158,29 @@ def backbones_gallery(
         Above each image its true class where it is known, above each map the predicted class and its
         confidence.
     """
-    columns, rows = len(explained[0][1]), len(explained) + 1
+    count, rows = len(explained[0][1]), len(explained) + 1
+    columns, blocks = min(count, across), -(-count // across)
     figure, axes = plt.subplots(
-        rows,
+        rows * blocks,
         columns,
-        figsize=(1.35 * columns + 0.9, 1.65 * rows),
+        figsize=(1.35 * columns + 0.9, 1.65 * rows * blocks),
         squeeze=False,
         layout="constrained",
     )
+    for axis in axes[-rows:, count - columns * (blocks - 1) :].ravel():
+        axis.set_axis_off()  # in the last block, behind the last image
     names = ["image"]
     for row, (explainer, items, explanation) in enumerate(explained, start=1):
         names.append(explainer.backbone.name)
         titles = class_titles(explainer.backbone, explanation)
-        for column, item in enumerate(items):
+        for i, item in enumerate(items):
+            block, column = divmod(i, columns)
             label = explainer.backbone.label(item["label"]) if "label" in item else ""
+            above, here = axes[block * rows, column], axes[block * rows + row, column]
             if row == 1:
-                show_image(axes[0, column], item["image"], title=label)
-            show_image(axes[row, column], item["image"], explanation.maps[column], titles[column])
-    _name_rows(axes, names)
+                show_image(above, item["image"], title=label)
+            show_image(here, item["image"], explanation.maps[i], titles[i])
+    _name_rows(axes, names * blocks)
     _colour_bar(figure, axes)
     return figure
 
