@@ -27,6 +27,18 @@ def test_a_backbones_own_settings_win_over_the_editions():
     assert own.loss == tt.LossWeights()
 
 
+def test_costly_maps_are_found_by_runs_of_other_settings(tmp_path):
+    images = torch.rand(1, 3, 64, 64)
+    files = []
+    for methods in (["rise"], ["rise", "random"]):
+        edition = read(tmp_path, methods=methods)
+        backbone = edition.backbone("demo_resnet")
+        ready, _ = compared_methods(edition, backbone, keep=True)
+        ready["rise"](images, torch.tensor([1]))
+        files.append(list(tmp_path.rglob("*.npy")))
+    assert files[0] == files[1] and len(files[0]) == 1
+
+
 def test_a_method_has_its_own_rate_on_each_backbone():
     edition = tt.Edition.read("imagenette", root=ROOT)
     methods = ("t-tame", "t-tame-warm", "t-tame-scaled")

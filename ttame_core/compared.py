@@ -37,7 +37,7 @@ def compared_methods(
     backbone : Backbone
         As the edition loaded it.
     keep : bool
-        Whether maps of costly methods are kept in the backbone's folder, and found there again.
+        Whether maps of costly methods are kept in the backbone's folder, for all runs of the edition.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def compared_methods(
                 ready[name] = method(name, backbone, **own)
                 if keep and name in COSTLY:
                     about = f"{name} {own} {methods_version()} {backbone.identity()}"
-                    folder = edition.folder(backbone.name) / "maps" / name
+                    folder = edition.home / edition.folder(backbone.name).name / "maps" / name
                     ready[name] = Remembered(ready[name], folder, about)
         except NotServedError as reason:
             left_out[name] = str(reason)
