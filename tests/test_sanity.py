@@ -166,6 +166,20 @@ def test_what_is_left_of_both_classes_under_the_map_of_either(tiny, noise):
     assert values["no map", "runner-up first"].max() == 0
 
 
+def test_a_killed_scoring_of_two_classes_goes_on(tiny, noise, tmp_path, monkeypatch):
+    explainer = tt.TTAME(tiny).eval()
+    batches = list(torch.utils.data.DataLoader(noise, batch_size=10))
+    runner_up_scores(explainer, batches[:2], keep=tmp_path)  # then it was killed
+    asked = []
+    whole = tiny.logits
+    monkeypatch.setattr(tiny, "logits", lambda x: asked.append(len(x)) or whole(x))
+    found = runner_up_scores(explainer, batches, keep=tmp_path)
+    assert (
+        sum(asked) == 24 + 4 * 2 * 3
+    )  # all explained; the last batch masked by two maps at three v
+    pd.testing.assert_frame_equal(found, runner_up_scores(explainer, batches))
+
+
 def test_misclassified_images_are_found(tiny, noise):
     predicted = tiny(noise.images).argmax(1).tolist()
     items = [

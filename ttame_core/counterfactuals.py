@@ -2,6 +2,8 @@
 
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,6 +15,7 @@ from ttame_core.explainer import TTAME
 from ttame_core.masking import enlarged
 from ttame_core.metrics import energy_inside, invalid_maps, pointing_game
 from ttame_core.perturbations import perturbed_confidences
+from ttame_core.remembered import RememberedConfidences
 from ttame_core.sanity import similarity
 
 
@@ -57,6 +60,7 @@ def runner_up_scores(
     percentages: Sequence[float] = (100, 50, 15),
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    keep: Path | None = None,
 ) -> pd.DataFrame:
     """Score whether each class's map is for that class: what is left of both under either's (Fig. 17, in numbers).
 
@@ -75,6 +79,8 @@ def runner_up_scores(
         Of the order among equal map values.
     progress : callable, optional
         Called with the number of images done.
+    keep : Path, optional
+        See `metrics.evaluate`.
 
     Returns
     -------
@@ -85,18 +91,20 @@ def runner_up_scores(
         nothing. Method ``runner-up`` has `sanity.similarity` to the predicted class's map too (v = 0).
     """
     masked = [("masked", v) for v in percentages]
+    backbone = explainer.backbone
+    confidences = (
+        RememberedConfidences(keep, backbone) if keep else partial(perturbed_confidences, backbone)
+    )
     rows: list[tuple] = []
     done = 0
     for batch in batches:
-        images = batch["image"].to(explainer.backbone.mean.device)
+        images = batch["image"].to(backbone.mean.device)
         found = explainer(images, 2)
         left: dict[str, dict[tuple[str, float], Tensor]] = {  # (B, 2) each
             "no map": {("masked", 100): found.confidences}
         }
         for whose, maps in zip(("predicted class", "runner-up"), found.maps.unbind(1), strict=True):
-            seen = perturbed_confidences(
-                explainer.backbone, images, found.classes, maps, masked, seed
-            )
+            seen = confidences(images, found.classes, maps, masked, seed)
             bad = invalid_maps(maps)[:, None]
             left[whose] = {key: both.masked_fill(bad, torch.nan) for key, both in seen.items()}
         values: dict[tuple, Iterable[float]] = {}
