@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from ttame_core.explainer import TTAME, Explanation
 from ttame_core.layers import batch_that_suits
 
-SIMILARITY = ("rank correlation", "ssim")
-"""What `similarity` measures."""
-
 
 def stages(model: nn.Module, taps: tuple[str, ...]) -> list[str]:
     """Name the parts of a model that can be randomised, from the head down.
@@ -252,4 +249,4 @@ def similarity(maps: Tensor, others: Tensor) -> pd.DataFrame:
                 structural_similarity(one, other, win_size=window - 1 + window % 2, data_range=1),
             )
         )
-    return pd.DataFrame(rows, columns=list(SIMILARITY))
+    return pd.DataFrame(rows, columns=["rank correlation", "ssim"])
