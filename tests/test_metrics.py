@@ -134,6 +134,17 @@ def test_chunks_and_batches_do_not_matter(tiny, noise, seed, chunk, v, ties):
     assert torch.equal(images, before[0]) and torch.equal(maps, before[1])
 
 
+def test_a_mask_of_ones_neither_drops_nor_raises_the_confidence(tiny, noise, monkeypatch):
+    logits = tiny.logits
+    rounding = torch.tensor([1, 1 + 1e-5])  # as a device's kernels differ by the size of the batch
+    monkeypatch.setattr(tiny, "logits", lambda x: logits(x) * rounding[len(x) % 2])
+    batch = {"image": noise.images[:4], "id": list("abcd")}
+    ones = {"all-ones": lambda images, classes: torch.ones(len(images), 7, 7)}
+    values = evaluate(tiny, ones, [batch], chunk=1).set_index(["measure", "v"])["value"]
+    assert (values["ad", 100] == 0).all() and (values["ic", 100] == 0).all()
+    assert (values["ad", 50] != 0).any()
+
+
 def test_an_explainer_is_a_method(tiny, noise):
     explainer = tt.TTAME(tiny)
     batch = {"image": noise.images[:4], "id": list("abcd")}

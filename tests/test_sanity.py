@@ -77,12 +77,23 @@ def test_following_names_the_last_stage_and_keeps_the_first_images_maps():
 def test_the_explainer_stays_as_it_is(explainer):
     images = torch.rand(2, 3, 64, 64)
     original = explainer(images)
-    for _, explanation in sanity.randomised_backbone(explainer, images):
+    for _, explanation in sanity.randomised_backbone(explainer, images, original.classes):
         assert explanation.maps.shape == original.maps.shape
     parts = [name for name, _ in sanity.randomised_attention(explainer, images, original.classes)]
     assert parts == ["fusion", "branches.2", "branches.1", "branches.0"]
     again = explainer(images)
     assert torch.equal(again.maps, original.maps)
+
+
+def test_a_random_head_alone_leaves_a_classs_map_as_it_is(explainer):
+    images = torch.rand(4, 3, 64, 64)
+    original = explainer(images)
+    (head, first), *_, (_, last) = sanity.randomised_backbone(explainer, images, original.classes)
+    assert head == "fc"
+    assert torch.equal(first.classes, original.classes)
+    assert not torch.allclose(first.confidences, original.confidences)
+    assert torch.allclose(first.maps, original.maps)
+    assert not torch.allclose(last.maps, original.maps, atol=0.1)
 
 
 def test_explaining_in_parts_changes_nothing(tiny, noise, monkeypatch):

@@ -178,7 +178,7 @@ def score_batch(
     seed : int
         Of the order among equal map values, and of the imputation's noise.
     chunk : int, optional
-        Images a forward pass; bounds the memory, does not change the scores. By default what suits the device.
+        Images a forward pass; bounds the memory, changes the scores by rounding only. By default what suits the device.
     allow_constant : bool
         Score maps that are the same everywhere: the all-ones control.
     confidences : RememberedConfidences, optional
@@ -206,6 +206,9 @@ def score_batch(
     maps = maps.masked_fill(bad[:, None, None], 0.0)
     confidences = confidences or partial(perturbed_confidences, backbone)
     seen = confidences(images, classes, maps, wanted.values(), seed, chunk)
+    if ("masked", 100) in seen:  # a mask of ones takes nothing away: what rounding adds is no increase
+        untouched = (maps == 1).flatten(1).all(1)
+        seen["masked", 100] = torch.where(untouched, full, seen["masked", 100])
     values = {key: MEASURES[key[0]][1](full, seen[kind]) for key, kind in wanted.items()}
     large = enlarged(maps, images.shape[-2:])
     values["coverage", 100] = 100 * large.mean((1, 2))

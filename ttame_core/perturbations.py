@@ -43,7 +43,7 @@ def perturbed_confidences(
     seed : int
         Of the order among equal map values, and of the imputation's noise.
     chunk : int, optional
-        Images a forward pass; bounds the memory, does not change the scores. By default what suits the device.
+        Images a forward pass; bounds the memory, changes the scores by rounding only. By default what suits the device.
 
     Returns
     -------

@@ -123,7 +123,7 @@ def explain_in_parts(
 
 
 def randomised_backbone(
-    explainer: TTAME, images: Tensor, seed: int = 0
+    explainer: TTAME, images: Tensor, classes: Tensor, seed: int = 0
 ) -> Iterator[tuple[str, Explanation]]:
     """Explain with a backbone that is randomised from the head down.
 
@@ -133,19 +133,22 @@ def randomised_backbone(
         Left as it is; its attention mechanism stays trained.
     images : Tensor
         ``(B, 3, H, W)`` in [0, 1].
+    classes : Tensor
+        ``(B,)`` int64, kept throughout: a randomised backbone predicts other classes, and another class's map
+        would differ even if nothing else did.
     seed : int
         Of the new parameters.
 
     Yields
     ------
     tuple of str and Explanation
-        The stage randomised last, and maps of the classes that the backbone now predicts.
+        The stage randomised last, and maps of the classes.
     """
     copy = deepcopy(explainer)
     order = stages(explainer.backbone.model, explainer.backbone.taps)
     for name, model in cascade(explainer.backbone.model, order, seed):
         copy.backbone.model = model
-        yield name, explain_in_parts(copy, images)
+        yield name, explain_in_parts(copy, images, classes)
 
 
 def randomised_attention(
