@@ -36,7 +36,6 @@ book: $(READY) ## train, evaluate and build the book of an edition
 	  if ls .snakemake/locks/* >/dev/null 2>&1; then \
 	    $(BIN)/snakemake --unlock --quiet all --cores $(CORES) --config $(SETTINGS); fi; \
 	  exec $(BIN)/snakemake --profile profiles/local --cores $(CORES) --config $(SETTINGS)
-	@echo "The book: $(RESULTS)/$(EDITION)/book/_build/html/index.html"
 
 test: $(READY) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

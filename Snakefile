@@ -16,7 +16,7 @@ EDITION = Configuration.read(
 )
 for name, file in EDITION.missing.items():
     print(f"{name} is left out: its weights {file} are not there", file=sys.stderr)
-RESULTS = os.path.relpath(EDITION.home)
+RESULTS = os.path.relpath(EDITION.results)
 FOLDERS = {EDITION.folder(name).name: name for name in EDITION.backbones}
 SHIPPED = [f"ttame_core/weights/{name}.safetensors" for name in EDITION.demo_backbones]
 COMMITTED = sorted(glob_wildcards("results/imagenette/summary/{file}").file)
@@ -68,6 +68,10 @@ def of(folder, *keys):
         found = EDITION.config.get(section)
         rest[key] = found.get(part) if part else found
     return json.dumps({"entry": entry, "data": data, **rest}, sort_keys=True)
+
+
+onsuccess:
+    print(f"The book: {RESULTS}/book/_build/html/index.html")
 
 
 rule all:

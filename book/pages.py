@@ -54,6 +54,7 @@ DOWNLOADS = {
             "seeds",
             "sanity",
             "claims",
+            "runs",
         )
         for kind in ("csv", "md", "tex")
     ]

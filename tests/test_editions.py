@@ -140,6 +140,10 @@ def test_other_settings_have_a_folder_of_their_own_and_use_the_editions_explaine
     assert other.folder("demo_vit") == (
         plain.home / "variations" / "images=3,methods=t-tame+random" / "demo_vit"
     )
+    photos = tt.Edition.read("imagenette", {"data_root": "photos"}, root=ROOT)
+    assert photos.overruled.startswith("data_root=photos-")
+    others = tt.Edition.read("imagenette", {"data_root": "other/photos"}, root=ROOT)
+    assert others.results != photos.results != photos.home
     model, steps = plain.backbone("demo_resnet"), []
     plain.explainer(model)
     other.explainer(model, lambda done, total: steps.append(done))

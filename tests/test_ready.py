@@ -71,7 +71,7 @@ def test_folders_in_maps_out(shipped, photos, tmp_path, capsys):
 def test_a_class_is_chosen_in_words_or_by_number(shipped, photos, tmp_path):
     out = tmp_path / "out"
     given = ["explain", str(photos / "a.png"), "--explainer", "demo_resnet", "--out", str(out)]
-    assert main([*given, "--class", "class 7", "--class", "3"]) == 0
+    assert main([*given, "--class", "class 7", "--class", "3", "--class", "7"]) == 0
     written = json.loads((out / "explanations.json").read_text())["explanations"]
     assert [row["index"] for row in written] == [7, 3]
     maps = shipped(photos / "a.png", torch.tensor([[7, 3]])).maps[0]
@@ -158,9 +158,10 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     assert not out.exists()
 
 
-def test_a_file_is_no_folder_to_write_to(photos, capsys):
+@pytest.mark.parametrize("out", ["a.png", "a.png/x/y"])
+def test_a_file_is_no_folder_to_write_to(out, photos, capsys):
     before = (photos / "a.png").read_bytes()
-    assert main(["explain", str(photos), "--out", str(photos / "a.png")]) == 2
+    assert main(["explain", str(photos), "--out", str(photos / out)]) == 2
     assert "a.png is no folder" in capsys.readouterr().err
     assert (photos / "a.png").read_bytes() == before
 

@@ -47,14 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        if given.out.exists() and not given.out.is_dir():
-            raise TTAMEError(f"{given.out} is no folder; name another by --out")
+        there = next(
+            place for place in (given.out, *given.out.absolute().parents) if place.exists()
+        )
+        if not there.is_dir():
+            raise TTAMEError(f"{there} is no folder; name another by --out")
+        if not os.access(there, os.W_OK):
+            raise TTAMEError(f"{there} may not be written to; name another folder by --out")
         explainer = load_explainer(given.explainer, given.weights)
         device = torch.accelerator.current_accelerator(check_available=True)
         explainer.to(device or "cpu")
         photos = find_photos(given.photos)
-        wanted = [explainer.backbone.class_index(words) for words in given.classes or ()]
-        written = explain_photos(explainer, photos, given.out, wanted, given.top)
+        classes = [explainer.backbone.class_index(words) for words in given.classes or ()]
+        written = explain_photos(explainer, photos, given.out, classes, given.top)
     except TTAMEError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -143,7 +148,7 @@ def explain_photos(
     record = out / "explanations.json"
     about = {"classifier": backbone.name, "explainer": fingerprint(explainer)}
     earlier = earlier_explanations(record, about, photos)
-    wanted = torch.tensor([list(classes)]) if classes else top
+    wanted = torch.tensor([list(dict.fromkeys(classes))]) if classes else top
     labels = [in_a_name(backbone.label(i)) for i in range(backbone.num_classes)]
     times = Counter(labels)
     rows = []
@@ -154,7 +159,7 @@ def explain_photos(
         for index, confidence, rank, heat in zip(*(c[0] for c in columns), strict=True):
             index = int(index)
             stem = f"{name.as_posix()}-{labels[index]}"
-            if times[labels[index]] > 1:  # ImageNet has two cranes
+            if times[labels[index]] > 1:  # Cardigan is a dog, cardigan a garment
                 stem += f"-{index}"
             with atomic_path(out / f"{stem}.png") as path:
                 overlay(image[0], heat).save(path)

@@ -213,7 +213,7 @@ class Backbone(nn.Module):
         if found:
             few = ", ".join(f"{names[i]} ({i})" for i in found[:8])
             raise TTAMEError(
-                f"{len(found)} classes of {self.name} go by {words!r}: {few}; say which"
+                f"{len(found)} classes of {self.name} go by {words!r}: {few}; say which, by its number"
             )
         raise TTAMEError(f"{self.name} has no class {words!r}; {nearest(words, names, shown=8)}")
 

@@ -188,12 +188,12 @@ def overrule(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]
 
 
 def in_short(settings: dict[str, Any]) -> str:
-    """Name a folder after settings that change results, where the data lie apart: ``images=40,steps=100``."""
-    text = ",".join(
-        f"{k}={'+'.join(map(str, v)) if isinstance(v, list) else v}"
-        for k, v in sorted(settings.items())
-        if k != "data_root"
-    )
+    """Name a folder after settings that change results: ``images=40,steps=100``."""
+    values = {k: "+".join(map(str, v)) if isinstance(v, list) else v for k, v in settings.items()}
+    if "data_root" in values:
+        place = os.path.abspath(values["data_root"])
+        values["data_root"] = f"{os.path.basename(place)}-{zlib.crc32(place.encode()):08x}"
+    text = ",".join(f"{k}={v}" for k, v in sorted(values.items()))
     clean = re.sub(r"[^\w=.,+-]", "-", text)
     return clean if len(clean) < 80 else f"{clean[:60]}-{zlib.crc32(text.encode()):08x}"
 

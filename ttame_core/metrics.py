@@ -206,9 +206,9 @@ def score_batch(
     maps = maps.masked_fill(bad[:, None, None], 0.0)
     confidences = confidences or partial(perturbed_confidences, backbone)
     seen = confidences(images, classes, maps, wanted.values(), seed, chunk)
-    if ("masked", 100) in seen:  # a mask of ones takes nothing away: what rounding adds is no increase
-        untouched = (maps == 1).flatten(1).all(1)
-        seen["masked", 100] = torch.where(untouched, full, seen["masked", 100])
+    whole = ("masked", 100)
+    if whole in seen:  # a mask of ones takes nothing away: what rounding adds is no increase
+        seen[whole] = torch.where((maps == 1).flatten(1).all(1), full, seen[whole])
     values = {key: MEASURES[key[0]][1](full, seen[kind]) for key, kind in wanted.items()}
     large = enlarged(maps, images.shape[-2:])
     values["coverage", 100] = 100 * large.mean((1, 2))

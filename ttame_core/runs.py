@@ -168,13 +168,28 @@ class Run:
                 figure.savefig(path, metadata=undated.get(path.suffix))
         self.outputs += names
 
-    def save_manifests(self, name: str) -> None:
-        """Write the manifests of all notebooks that ran for this edition as one file."""
+    def save_manifests(self, name: str) -> pd.DataFrame:
+        """Write the manifests of all notebooks that ran for this edition as one file.
+
+        Returns
+        -------
+        DataFrame
+            A row a run: backbone, run (the name of its manifest), device, threads, minutes, peak memory in GB, commit.
+        """
         files = sorted(self.edition.results.glob("*/[0-9][0-9]_*.json"))
         manifests = [json.loads(file.read_text()) for file in files]
         with atomic_path(self.folder / name) as path:
             path.write_text(json.dumps([*manifests, self.manifest()], indent=1) + "\n")
         self.outputs.append(name)
+        rows = [
+            (
+                *(file.parent.name, file.stem, made["device"], made["threads"]),
+                *(f"{made['seconds'] / 60:.1f}", made["peak_memory_gb"], made["commit"]),
+            )
+            for file, made in zip(files, manifests, strict=True)
+        ]
+        columns = ["backbone", "run", "device", "threads", "minutes", "GB", "commit"]
+        return pd.DataFrame(rows, columns=columns)
 
     def finish(self) -> None:
         """Write the manifest and say what was written; what a killed run goes on from is of no more use then."""

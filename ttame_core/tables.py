@@ -79,10 +79,15 @@ def wide_table(
     )
     table.columns.name = None
     table = table.loc[long.set_index(list(index)).index.unique()]  # a pivot orders level by level
-    numbers = long.groupby(list(index), sort=False)["n"].max()
+    numbers = long.groupby(list(index), sort=False)["n"].agg(_numbers)
     if images or numbers.nunique() > 1:
         table.insert(0, "images", numbers)
     return table
+
+
+def _numbers(n: pd.Series) -> str:
+    """Say on how many images a row's means rest, each number once."""
+    return ", ".join(map(str, n.unique()))
 
 
 def best_marked(means: pd.DataFrame, controls: Sequence[str] = CONTROLS) -> Styler:
@@ -222,7 +227,7 @@ def outcome_signs(differences: pd.DataFrame, controls: bool = False) -> pd.DataF
     pairs = rivals.groupby(["backbone", "rival"], sort=False)
     cells = rivals.groupby(["backbone", "rival", "measure"], sort=False)[["method", "outcome"]]
     table = _spread(cells.apply(signs))
-    table.insert(0, "images", pairs["n"].agg(lambda n: ", ".join(map(str, n.unique()))))
+    table.insert(0, "images", pairs["n"].agg(_numbers))
     return table
 
 

@@ -14,7 +14,16 @@ from ttame_core.files import atomic_path, version_of
 from ttame_core.progress import Tell
 from ttame_core.training import Recipe, train
 
-SOURCES = ["attention", "backbones", "layers", "losses", "masking", "training", "warm_start"]
+SOURCES = [
+    "attention",
+    "backbones",
+    "data",
+    "layers",
+    "losses",
+    "masking",
+    "training",
+    "warm_start",
+]
 """Modules whose change makes an explainer another one."""
 
 
