@@ -48,7 +48,7 @@ def test_a_method_has_its_own_rate_on_each_backbone():
         rates[name] = [edition.training(backbone, method=m).recipe.max_lr for m in methods]
     assert rates == {
         "efficientnet_lite0": [0.003, 0.003, 0.03],
-        "squeezenet1_1": [0.003, 0.0003, 0.03],
+        "squeezenet1_1": [0.003, 3e-5, 0.03],
     }
 
 

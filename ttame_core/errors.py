@@ -27,11 +27,12 @@ def nearest(name: object, valid: Iterable[str], shown: int = 12) -> str:
     Returns
     -------
     str
-        ``"did you mean 'a', 'b'? valid: a, b, c"``; the question is left out where nothing is near.
+        ``"did you mean 'a', 'b'? valid: a, b, c"``; the question is left out where nothing is near, the list where
+        something is and it would be long.
     """
     valid = sorted(set(map(str, valid)))
     close = get_close_matches(str(name), valid, n=3, cutoff=0.5)
-    question = f"did you mean {', '.join(map(repr, close))}? " if close else ""
-    rest = f", ... ({len(valid)} in all)" if len(valid) > shown else ""
-    listed = close + [v for v in valid if v not in close]
-    return f"{question}valid: {', '.join(listed[:shown])}{rest}"
+    question = f"did you mean {', '.join(map(repr, close))}?" if close else ""
+    if len(valid) <= shown:
+        return f"{question} valid: {', '.join(valid)}".strip()
+    return question or f"valid: {', '.join(valid[:shown])}, ... ({len(valid)} in all)"

@@ -191,7 +191,7 @@ def _builder(name: str) -> Callable:
     if timm.is_model(name.removeprefix("timm/")):
         return _build_timm
     raise TTAMEError(
-        f"backbone {name!r} is unknown; {nearest(name, known_names())}; Hugging Face's start with 'hf/'"
+        f"backbone {name!r} is unknown (Hugging Face's start with 'hf/'); {nearest(name, known_names())}"
     )
 
 
