@@ -181,15 +181,13 @@ class Run:
         with atomic_path(self.folder / name) as path:
             path.write_text(json.dumps([*manifests, self.manifest()], indent=1) + "\n")
         self.outputs.append(name)
-        rows = [
-            (
-                *(file.parent.name, file.stem, made["device"], made["threads"]),
-                *(f"{made['seconds'] / 60:.1f}", made["peak_memory_gb"], made["commit"]),
-            )
-            for file, made in zip(files, manifests, strict=True)
-        ]
-        columns = ["backbone", "run", "device", "threads", "minutes", "GB", "commit"]
-        return pd.DataFrame(rows, columns=columns)
+        runs = pd.DataFrame(
+            manifests, columns=["device", "threads", "seconds", "peak_memory_gb", "commit"]
+        )
+        runs["seconds"] = [f"{seconds / 60:.1f}" for seconds in runs["seconds"]]
+        runs.insert(0, "backbone", [file.parent.name for file in files])
+        runs.insert(1, "run", [file.stem for file in files])
+        return runs.rename(columns={"seconds": "minutes", "peak_memory_gb": "GB"})
 
     def finish(self) -> None:
         """Write the manifest and say what was written; what a killed run goes on from is of no more use then."""
