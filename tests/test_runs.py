@@ -123,3 +123,15 @@ def test_the_project_is_found_from_below_and_the_lack_of_one_is_said(tmp_path, m
     monkeypatch.setattr(configuration, "__file__", str(tmp_path / "site" / "core" / "c.py"))
     with pytest.raises(tt.TTAMEError, match="no project found"):
         configuration.project_root()
+
+
+def test_the_runs_of_an_edition_are_listed_with_what_they_took(tmp_path):
+    tt.start_run("07_sanity", parameters(tmp_path)).finish()
+    tt.start_run("02_evaluate", parameters(tmp_path, backbone="demo_resnet")).finish()
+    overview = tt.start_run("09_compare", {"edition": "smoke", "results": str(tmp_path)})
+    listed = overview.save_manifests("summary/manifests.json")
+    assert listed["backbone"].tolist() == ["demo_resnet", "demo_vit"]
+    assert listed["run"].tolist() == ["02_evaluate", "07_sanity"]
+    made = json.loads((overview.folder / "summary" / "manifests.json").read_text())
+    assert listed["commit"].tolist() == [one["commit"] for one in made[:2]]
+    assert (listed["minutes"].astype(float) < 1).all() and (listed["GB"] > 0).all()
