@@ -149,9 +149,10 @@ def test_studies_on_validation_images_are_in_the_summary(smoke):
 
 
 def test_the_summary_says_how_many_images_the_studies_rest_on(smoke):
+    studies = ["sanity", "released", "masking-orders", "seeds"]
     read = {
         name: pd.read_csv(smoke / "summary" / f"{name}.csv")
-        for name in ("sanity", "released", "seeds", "outcomes", "rivals-masking", "controls")
+        for name in (*studies, "outcomes", "rivals-masking", "controls")
     }
     left = pd.read_csv(smoke / "summary" / "runner-up.csv")
     whose = ["no map", *3 * ["predicted class"], *3 * ["runner-up"]]
@@ -161,6 +162,9 @@ def test_the_summary_says_how_many_images_the_studies_rest_on(smoke):
     whole = read["sanity"].set_index(["randomised", "backbone"]).loc["whole backbone"]
     assert set(whole.index) == set(BACKBONES) and set(read["sanity"]["images"]) == {3}
     assert {"as in the paper", "taps at the norms"} <= set(read["released"]["method"])
+    orders = read["masking-orders"].set_index("method")["AD(50) ↓"]
+    for method in ("brightness", "random", "all-ones"):
+        assert orders[method] != orders[f"{method}, mismatched"]
     assert set(read["released"]["images"]) == {4}
     assert read["seeds"][["backbone", "seeds", "images"]].values.tolist() == [["demo_vit", 2, 4]]
     assert list(read["outcomes"].columns) == ["backbone", "measure", "t-tame"]
