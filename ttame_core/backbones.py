@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +161,11 @@ class Backbone(nn.Module):
         return (images - self.mean) / self.std
 
     def identity(self) -> dict[str, str]:
-        """Say what explanations belong to: name, weights, taps, masking, number of classes."""
+        """Say what explanations belong to: name, weights, preprocessing, taps, masking, number of classes."""
         return {
             "backbone": self.name,
             "backbone_fingerprint": fingerprint(self.model),
+            "preprocessing": json.dumps(asdict(self.preprocessing)),
             "taps": json.dumps(self.taps),
             "masking": self.masking,
             "num_classes": str(self.num_classes),

@@ -145,7 +145,7 @@ class TTAME(nn.Module):
         return self(images, classes).maps
 
     def identity(self) -> dict[str, str]:
-        """Say what the attention mechanism belongs to: classifier, weights, taps, masking, variant."""
+        """Say what the attention mechanism belongs to: the classifier's identity, and the variant."""
         return {**self.backbone.identity(), "variant": json.dumps(self.variant)}
 
     def save(self, path: str | Path, half: bool = False, **metadata: str) -> None:
@@ -186,12 +186,12 @@ class TTAME(nn.Module):
         ------
         TTAMEError
             If the file is missing or broken, or was trained on another classifier, other weights,
-            other taps or another masking order.
+            other preprocessing, other taps or another masking order.
         """
         metadata = cls.metadata(path)
         explainer = cls(backbone, json.loads(metadata["variant"]))
         expected = explainer.identity()
-        for key in ("taps", "num_classes", "masking", "backbone_fingerprint"):
+        for key in ("taps", "num_classes", "masking", "preprocessing", "backbone_fingerprint"):
             value = expected[key]
             if metadata.get(key) != value:
                 raise TTAMEError(

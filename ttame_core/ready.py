@@ -7,6 +7,7 @@ from typing import Any
 from ttame_core.backbones import load_backbone
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.explainer import TTAME
+from ttame_core.zoo import HUGGING_FACE
 
 SHIPPED = Path(__file__).parent / "explainers"
 
@@ -19,7 +20,7 @@ def shipped_explainers() -> list[str]:
 def load_explainer(
     name: str | Path, weights: str | Path | None = "DEFAULT", **options: Any
 ) -> TTAME:
-    """Load a trained explainer together with its classifier.
+    """Load a trained explainer together with its classifier, whose preprocessing and number of classes the file tells.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ def load_explainer(
     weights : str or Path or None
         Of the classifier; see `load_backbone`.
     **options
-        Further arguments of `load_backbone`: ``preprocessing``, those of the model's constructor.
+        Further arguments of `load_backbone`.
 
     Returns
     -------
@@ -39,7 +40,7 @@ def load_explainer(
     Raises
     ------
     TTAMEError
-        If there is no such explainer, or it belongs to a classifier with other weights.
+        If there is no such explainer, its classifier cannot be loaded by name, or it belongs to one with other weights.
     """
     given = Path(name)
     own = given.is_file() or given.suffix == ".safetensors"
@@ -51,7 +52,27 @@ def load_explainer(
             "or give a file that TTAME.save wrote"
         )
     about = TTAME.metadata(file)
-    backbone = load_backbone(
-        about["backbone"], weights, json.loads(about["taps"]), masking=about["masking"], **options
-    )
+    classifier, taps = about["backbone"], json.loads(about["taps"])
+    if not classifier.startswith(("demo_", HUGGING_FACE)):  # these know theirs
+        options.setdefault("num_classes", int(about["num_classes"]))
+    try:
+        backbone = load_backbone(
+            classifier,
+            weights,
+            taps,
+            masking=about["masking"],
+            preprocessing={**_preprocessing(about), **options.pop("preprocessing", {})},
+            **options,
+        )
+    except TTAMEError as error:
+        raise TTAMEError(
+            f"the classifier {classifier!r} of {file} cannot be loaded: {error}; "
+            "or make it a tt.Backbone yourself, and call tt.TTAME.load(file, backbone)"
+        ) from error
     return TTAME.load(file, backbone)
+
+
+def _preprocessing(about: dict[str, str]) -> dict[str, Any]:
+    """Read the fields of `Preprocessing` out of an explainer's metadata."""
+    fields = json.loads(about.get("preprocessing", "{}"))
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
