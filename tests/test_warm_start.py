@@ -12,17 +12,37 @@ from ttame_core.layers import capture
 from ttame_core.masking import minmax
 from ttame_core.warm_start import warm_backbone, warm_start
 
+CNNS = {
+    "demo_resnet": {"weights": "DEFAULT"},
+    "efficientnet_lite0": {"weights": "DEFAULT"},
+    "resnet18": {},
+    "mobilenet_v2": {},
+    "squeezenet1_1": {},  # a convolution for a head
+    "densenet121": {},  # its last ReLU is no layer
+    "timm/efficientnet_b0": {},  # the default taps end before the convolution that the head reads
+    "timm/resnetv2_50": {},  # and here before a norm and a ReLU
+}
 
-@pytest.mark.parametrize("name", ["demo_resnet", "resnet18", "mobilenet_v2", "efficientnet_lite0"])
+
+@pytest.mark.parametrize("name", CNNS)
 def test_step_0_is_the_class_activation_map(name):
-    weights = None if name in ("resnet18", "mobilenet_v2") else "DEFAULT"
-    backbone = tt.load_backbone(name, weights)
+    small = {} if "weights" in CNNS[name] else {"image_size": 96, "resize": 96}
+    backbone = tt.load_backbone(name, CNNS[name].get("weights"), preprocessing=small)
     size = backbone.preprocessing.image_size
     images, classes = torch.rand(2, 3, size, size), torch.tensor([3, 7])
-    explainer = tt.TTAME(backbone)
+    explainer = tt.TTAME(warm_backbone(backbone))
     warm_start(explainer)
-    _, features = backbone.features(images)
-    weight = [m for m in backbone.model.modules() if isinstance(m, torch.nn.Linear)][-1].weight
+    layers = [
+        m for m in backbone.model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)
+    ]
+    given = []
+    hook = layers[-1].register_forward_pre_hook(lambda layer, inputs: given.append(inputs[0]))
+    _, features = explainer.backbone.features(images)
+    hook.remove()
+    if name != "timm/efficientnet_b0":  # a SiLU leaves negative values, which a branch cuts
+        pooled = given[0].mean((2, 3)) if given[0].ndim == 4 else given[0]
+        assert torch.allclose(features[-1].relu().mean((2, 3)), pooled, atol=1e-4)
+    weight = layers[-1].weight.flatten(1)
     rows = (weight - weight.mean(0))[classes]
     cam = torch.einsum("bc,bchw->bhw", rows, features[-1].relu())
     found = explainer.explain(images, classes)
@@ -32,7 +52,10 @@ def test_step_0_is_the_class_activation_map(name):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("demo_vit", {}), ("timm/deit_tiny_patch16_224", {"weights": None, "img_size": 64})],
+    [
+        ("demo_vit", {}),
+        ("timm/deit_tiny_patch16_224", {"weights": None, "img_size": 64}),
+    ],
 )
 def test_for_a_class_token_step_0_is_the_heads_weights_on_the_normed_patches(name, options):
     size = options.get("img_size", 64)
@@ -65,9 +88,41 @@ def test_every_part_learns_from_there(noise):
     assert not [k for k in same if k.endswith("weight")]
 
 
+def test_a_norm_of_cells_is_tapped_with_its_signs():
+    warm = warm_backbone(tt.load_backbone("swin_t", None))
+    assert warm.taps[-1] == "norm" and not warm.tokens
+    explainer = tt.TTAME(warm)
+    warm_start(explainer)
+    images, classes = torch.rand(1, 3, 224, 224), torch.tensor([3])
+    cells = warm.features(images)[1][-1]  # (1, C, h, w)
+    assert (cells < 0).any()
+    weight = warm.model.head.weight
+    cam = torch.einsum("c,bchw->bhw", weight[3] - weight.mean(0), cells)
+    found = explainer.explain(images, classes)
+    large = torch.nn.functional.interpolate(cam[:, None], found.shape[-2:], mode="bilinear")[:, 0]
+    assert torch.allclose(found, minmax(large), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vgg11", {}),  # three linear layers
+        ("timm/convnext_atto", {}),  # a norm behind the pooling
+        ("timm/deit_tiny_distilled_patch16_224", {"img_size": 64}),  # the mean of two heads
+    ],
+)
+def test_a_head_that_reads_no_feature_map_has_no_warm_start(name, options):
+    size = {"image_size": 64, "resize": 64}
+    backbone = tt.load_backbone(name, None, preprocessing=size, **options)
+    with pytest.raises(NotServedError, match="so there is no warm start"):
+        warm_backbone(backbone)
+
+
 def test_what_has_no_linear_head_on_its_last_tap_says_so(tiny):
-    with pytest.raises(NotServedError, match="no warm start"):
-        warm_start(tt.TTAME(tt.load_backbone("demo_vgg")))
+    with pytest.raises(
+        NotServedError, match="so there is no warm start from it; warm_backbone taps"
+    ):
+        warm_start(tt.TTAME(tt.load_backbone("demo_vit")))
     with pytest.raises(NotServedError, match="skip connection"):
         warm_start(tt.TTAME(tiny, "no_skip"))
     with pytest.raises(tt.TTAMEError, match="did you mean 'warm'"):
