@@ -113,6 +113,12 @@ def test_several_classes_in_words_or_numbers(tiny, noise):
         explainer(noise.images[:2], [])
 
 
+@pytest.mark.parametrize("classes", [[], True, 1.5, {"a": 1}])
+def test_what_names_no_classes_is_refused(classes, tiny, noise):
+    with pytest.raises(tt.TTAMEError, match=r"classes are .*; expected a tensor, how many"):
+        tt.TTAME(tiny)(noise.images[:2], classes)
+
+
 def test_a_number_of_classes_means_the_most_confident_ones():
     explainer = tt.TTAME(tt.load_backbone("demo_resnet"))
     images = torch.rand(2, 3, 64, 64)

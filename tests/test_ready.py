@@ -209,6 +209,12 @@ def test_a_call_takes_a_class_in_words(shipped, photos):
         shipped(["a.png"])
 
 
+@pytest.mark.parametrize(("name", "found"), [("nope.jpg", "not there"), ("more", "a folder")])
+def test_a_photograph_that_is_no_file_is_named(name, found, shipped, photos):
+    with pytest.raises(tt.TTAMEError, match=f"{name} is {found}; expected an image file"):
+        shipped(photos / name)
+
+
 def test_an_unreadable_photograph_is_named(photos):
     (photos / "broken.png").write_bytes(b"no picture")
     with pytest.raises(tt.TTAMEError, match=r"broken\.png cannot be read"):

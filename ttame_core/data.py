@@ -52,6 +52,9 @@ def read_image(path: str | Path) -> Image.Image:
     TTAMEError
         If the file is missing or no readable image.
     """
+    if not Path(path).is_file():
+        found = "a folder" if Path(path).is_dir() else "not there"
+        raise TTAMEError(f"{path} is {found}; expected an image file: correct the path")
     try:
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file)

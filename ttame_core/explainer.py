@@ -4,7 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -107,13 +109,13 @@ class TTAME(nn.Module):
             scores = logits.softmax(1)
             if classes is None:
                 classes = scores.argmax(1)
-            elif isinstance(classes, int):
+            elif isinstance(classes, int | np.integer) and not isinstance(classes, bool):
                 check_count(classes, self.backbone.num_classes)
-                classes = scores.topk(classes).indices
+                classes = scores.topk(int(classes)).indices
             elif isinstance(classes, str):
                 classes = torch.full((len(images),), self.backbone.class_index(classes))
             elif not isinstance(classes, Tensor):
-                named = [self.backbone.class_index(str(c)) for c in classes]
+                named = [self.backbone.class_index(str(c)) for c in class_names(classes)]
                 classes = torch.tensor(named).expand(len(images), -1)
             classes = classes.to(scores.device)
             check_classes(classes, len(images), self.backbone.num_classes)
@@ -255,6 +257,16 @@ def check_images(images: Tensor) -> None:
             f"images range from {low:.3g} to {high:.3g}; expected [0, 1]: the backbone standardises itself, "
             "so give pixel values / 255"
         )
+
+
+def class_names(classes: Any) -> list[int | str]:
+    """Return several classes as a list; raise a TTAMEError where they are none."""
+    if not isinstance(classes, Sequence | np.ndarray) or not len(classes):
+        raise TTAMEError(
+            f"classes are {classes!r}; expected a tensor, how many of the most confident ones (an int), "
+            "one in words, or a list of words and numbers"
+        )
+    return list(classes)
 
 
 def check_count(count: int, num_classes: int) -> None:
