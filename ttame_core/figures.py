@@ -310,10 +310,11 @@ def perturbation_curves(means: pd.DataFrame, names: Sequence[str]) -> Figure:
     Figure
         The bands are the 95 % intervals.
     """
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(4.6 * len(names), 3.6), squeeze=False, layout="constrained"
-    )
     styles = method_styles(means["method"].unique())
+    size = (4.6 * len(names), max(3.6, 0.27 * len(styles)))  # as high as the legend
+    figure, axes = plt.subplots(
+        1, len(names), figsize=size, sharey=True, squeeze=False, layout="constrained"
+    )
     for axis, name in zip(axes[0], names, strict=True):
         for method, line in means[means["measure"] == name].groupby("method", sort=False):
             axis.plot(
@@ -323,7 +324,8 @@ def perturbation_curves(means: pd.DataFrame, names: Sequence[str]) -> Figure:
                 line["v"], line["low"], line["high"], color=styles[str(method)]["color"], alpha=0.1
             )
         title, label = CURVES[name]
-        axis.set(title=title, xlabel=label, ylabel="confidence (%)", xlim=(0, 100), ylim=(0, 100))
+        axis.set(title=title, xlabel=label, xlim=(0, 100))
+    axes[0, 0].set(ylabel="confidence (%)", ylim=(0, None))
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     return figure
 
