@@ -60,7 +60,7 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "08_counterfactual": (*COMMON, "backbone", "data_root", "shown"),
     "09_compare": (*COMMON, "data_root"),
     "12_convergence": (*COMMON, "backbone", "data_root"),
-    "10_explain": ("edition", "results", "photo", "explainer", "classes"),
+    "10_explain": ("edition", "results", "photo", "explainer", "weights", "classes"),
     "11_own_model": (*COMMON, "classifier", "weights", "photos"),
 }
 PACKAGES = (
