@@ -400,7 +400,7 @@ def test_nothing_is_left_behind(kind, method, tiny, only_new_objects):
         ("demo_resnet", "grad-cam", 1, 1),
         ("demo_resnet", "rise", 10, 0),
         ("demo_resnet", "score-cam", 81, 0),  # the image, and once a channel
-        ("demo_resnet", "ablation-cam", 3, 0),  # the rest is behind the last map
+        ("demo_resnet", "ablation-cam", 2, 0),  # the rest is behind the last map
         ("demo_resnet", "iia", 3, 9),
         ("demo_vit", "transformer-lrp", 1, 1),
         ("demo_vit", "iia", 9, 9),

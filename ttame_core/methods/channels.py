@@ -94,13 +94,13 @@ def ablation_cam(
         count = activations.shape[1]
         maps: list[Tensor] = []
         for image, maps_of_image, c in zip(images, activations, classes, strict=True):
-            whole = backbone(image[None])[0, c]  # by itself: in a batch it would round otherwise
-            ablated = []
+            shares = []
             for part in torch.arange(count, device=images.device).split(chunk):
                 edit = partial(without_channels, channels=part, count=count)
                 with replaced_output(layer, edit):
-                    ablated.append(backbone(image[None])[:, c])
-            weights = (whole - torch.cat(ablated)) / whole  # (C,)
+                    whole, *_ = logits = backbone(image[None])[:, c]
+                shares.append((whole - logits[1:]) / whole)  # of one batch, as they round alike
+            weights = torch.cat(shares)  # (C,)
             maps.append(torch.einsum("c,chw->hw", weights, maps_of_image).relu())
             if progress:
                 progress(len(maps), len(images))
@@ -110,7 +110,7 @@ def ablation_cam(
 
 
 def without_channels(output: Tensor, channels: Tensor, count: int) -> Tensor:
-    """Repeat a layer's output with one channel at zero in each copy.
+    """Repeat a layer's output, first as it is, then with one channel at zero in each copy.
 
     Parameters
     ----------
@@ -124,11 +124,12 @@ def without_channels(output: Tensor, channels: Tensor, count: int) -> Tensor:
     Returns
     -------
     Tensor
-        ``(n, ...)``.
+        ``(1 + n, ...)``.
     """
     keep = 1 - torch.nn.functional.one_hot(channels, count).to(output)  # (n, C)
+    keep = torch.cat([torch.ones_like(keep[:1]), keep])
     if output.ndim == 4 and output.shape[1] == count:
         keep = keep[:, :, None, None]
     else:
-        keep = keep.view(len(channels), *[1] * (output.ndim - 2), count)
+        keep = keep.view(len(keep), *[1] * (output.ndim - 2), count)
     return output * keep
