@@ -11,5 +11,5 @@ ROOT = Path(__file__).parents[1]
 def call(*command, cwd=ROOT, **options):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, **options
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=840, **options
     )
