@@ -53,6 +53,7 @@ def load_explainer(
         )
     about = TTAME.metadata(file)
     classifier, taps = about["backbone"], json.loads(about["taps"])
+    preprocessing = _preprocessing(about) | options.pop("preprocessing", {})
     if not classifier.startswith(("demo_", HUGGING_FACE)):  # these know theirs
         options.setdefault("num_classes", int(about["num_classes"]))
     try:
@@ -61,7 +62,7 @@ def load_explainer(
             weights,
             taps,
             masking=about["masking"],
-            preprocessing={**_preprocessing(about), **options.pop("preprocessing", {})},
+            preprocessing=preprocessing,
             **options,
         )
     except TTAMEError as error:

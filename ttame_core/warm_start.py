@@ -85,13 +85,13 @@ def warm_backbone(backbone: Backbone) -> Backbone:
     NotServedError
         If there is no such layer: the head is more than one linear layer on pooled feature maps or a class token.
     """
-    found = read_by_head(backbone, [name for name, _ in backbone.model.named_modules() if name])
+    modules, last = dict(backbone.model.named_modules()), backbone.taps[-1]
+    found = read_by_head(backbone, [name for name in modules if name])
     if not found:
         raise NotServedError(
             f"the head of {backbone.name} is not one linear layer on pooled feature maps or a class token, "
             "so there is no warm start"
         )
-    modules, last = dict(backbone.model.named_modules()), backbone.taps[-1]
     norms = [layer for layer in found if isinstance(modules[layer], nn.LayerNorm)]
     read = (norms or [last if last in found else found[0]])[0]
     return backbone if read == last else backbone.with_taps((*backbone.taps[:-1], read))
