@@ -107,8 +107,7 @@ def weighted_masks(
     size = images.shape[-2:]
     maps = images.new_zeros(len(images), size[0] * size[1])
     done = 0
-    for masks in smooth_masks(grids, shifts, size, chunk):
-        masks = masks.to(images)
+    for masks in smooth_masks(grids.to(images), shifts, size, chunk):
         for total, image, c in zip(maps, images, classes, strict=True):
             scores = backbone(image.expand(len(masks), -1, -1, -1), masks).softmax(1)[:, c]
             total += scores @ masks.flatten(1)  # (n,) x (n, HW)
