@@ -158,7 +158,6 @@ def convergence_curves(means: pd.DataFrame) -> Figure:
     known = means[means["measure"].isin(["ad", "ic"])]
     panels = list(known[["measure", "v"]].drop_duplicates().itertuples(index=False))
     backbones = list(known.groupby("backbone", sort=False))
-    lengths = sorted(known["steps"].unique())
     figure, axes = plt.subplots(
         len(backbones),
         len(panels),
@@ -175,8 +174,7 @@ def convergence_curves(means: pd.DataFrame) -> Figure:
                 axis.plot(line["steps"], line["mean"], marker="o", label=method)
                 axis.fill_between(line["steps"], line["low"], line["high"], alpha=0.2)
             axis.set_xscale("symlog", linthresh=10)
-            axis.set_xticks(lengths, [f"{steps:g}" for steps in lengths], rotation=45)
-            axis.minorticks_off()
+            axis.xaxis.set_major_formatter("{x:g}")
             axis.set(title=measure_label(measure, v))
         row[0].set_ylabel(backbone)
     for axis in axes[-1]:
