@@ -10,6 +10,7 @@ from ttame_core.compared import compared_methods
 from ttame_core.errors import NotServedError
 from ttame_core.layers import capture
 from ttame_core.masking import minmax
+from ttame_core.training import initialise
 from ttame_core.warm_start import warm_backbone, warm_start
 
 CNNS = {
@@ -74,6 +75,31 @@ def test_for_a_class_token_step_0_is_the_heads_weights_on_the_normed_patches(nam
     rows = (weight - weight.mean(0))[classes]
     expected = torch.einsum("bd,bnd->bn", rows, tokens).unflatten(1, warm.shapes[-1][1:])
     assert torch.allclose(explainer.explain(images, classes), minmax(expected), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "swin_t"])  # a layer norm's values have signs
+def test_at_unit_scale_it_is_the_same_map_whose_values_the_sigmoid_tells_apart(name):
+    size = 224 if name == "swin_t" else 96
+    given = {"image_size": size, "resize": size}
+    backbone = warm_backbone(tt.load_backbone(name, None, preprocessing=given))
+    plain, scaled, squashed = (tt.TTAME(backbone, v) for v in ("proposed", "scaled", "squashed"))
+    photographs = [{"image": torch.rand(3, size, size)} for _ in range(2)]
+    recipe = tt.Recipe(batch_size=2, start="warm")
+    for explainer in (plain, scaled, squashed):
+        initialise(explainer.eval(), photographs, recipe)
+    images = torch.stack([item["image"] for item in photographs])
+    logits, features = backbone.features(images)
+    truth = logits.argmax(1)
+    with torch.no_grad():
+        maps = squashed.attention(features, truth[:, None])[:, 0]
+    assert maps.flatten(1).std(1).mean().item() == pytest.approx(1.5, rel=1e-3)
+    assert torch.allclose(scaled.explain(images), minmax(maps), atol=1e-5)
+    assert torch.allclose(squashed.explain(images), minmax(maps.sigmoid()), atol=1e-5)
+    one_tap = [e.explain(images) for e in (plain, scaled)]
+    assert torch.allclose(*one_tap, atol=1e-3)
+    assert not torch.allclose(squashed.explain(images), one_tap[1], atol=0.05)
+    with pytest.raises(tt.TTAMEError, match="needs images to measure its maps on"):
+        warm_start(tt.TTAME(backbone, "squashed"))
 
 
 def test_every_part_learns_from_there(noise):

@@ -24,10 +24,11 @@ VARIANTS: dict[str, dict] = {
     "l_cam_img": {"taps": 1, "branches": False},
     "scaled": {"scaled": True},
     "smooth": {"scaled": True, "smoothing": 1.0},
+    "squashed": {"scaled": True, "squashed": True},
 }
 """The rows of Table VI, the rival L-CAM-Img (Gkartzonika et al., ECCVW 2022: one 1x1 convolution on the last tap,
-trained alike), and, beyond the paper, feature maps at unit scale, without and with smoothing, as options of
-`AttentionMechanism`; ``taps`` keeps the last so many."""
+trained alike), and, beyond the paper, feature maps at unit scale, alone, with smoothing, and with maps that keep their
+sigmoid, as options of `AttentionMechanism`; ``taps`` keeps the last so many."""
 
 
 class FeatureBranch(nn.Module):
@@ -88,6 +89,10 @@ class AttentionMechanism(nn.Module):
         Beyond the paper: standard deviation of a Gaussian that blurs the maps, in cells of the largest feature map;
         0: none. A transformer's tokens know nothing of being neighbours, so their maps are ragged where a CNN's are not.
 
+    squashed : bool
+        Beyond the paper: an explainer's maps keep the sigmoid that they are trained with, and are scaled to [0, 1]
+        behind it. Their order is the same, their middle values are larger.
+
     Raises
     ------
     TTAMEError
@@ -106,6 +111,7 @@ class AttentionMechanism(nn.Module):
         branches: bool = True,
         scaled: bool = False,
         smoothing: float = 0.0,
+        squashed: bool = False,
     ):
         super().__init__()
         taps = len(channels) if taps is None else taps
@@ -120,6 +126,7 @@ class AttentionMechanism(nn.Module):
         )
         self.fusion = nn.Conv2d(sum(self.channels), num_classes, kernel_size=1)
         self.smoothing = smoothing
+        self.squashed = squashed
         self.scales: Tensor | None
         self.register_buffer("scales", torch.ones(taps) if scaled else None)
 

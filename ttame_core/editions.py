@@ -12,7 +12,7 @@ import torch
 
 from ttame_core import data, wheels, zoo
 from ttame_core.backbones import Backbone, load_backbone
-from ttame_core.configuration import TRAINED, Configuration
+from ttame_core.configuration import FOR_CNNS, TRAINED, Configuration
 from ttame_core.errors import NotServedError, TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.imagenette import obtain_imagenette
@@ -191,7 +191,7 @@ class Edition(Configuration):
         NotServedError
             If the method cannot serve the backbone.
         """
-        if method == "l-cam-img" and backbone.tokens:
+        if method in FOR_CNNS and backbone.tokens:
             raise NotServedError(f"{backbone.name} works on tokens, {method} is for CNNs")
         apart = dict(TRAINED[method])
         of_tokens = apart.pop("tokens", {})

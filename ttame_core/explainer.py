@@ -120,7 +120,8 @@ class TTAME(nn.Module):
             classes = classes.to(scores.device)
             check_classes(classes, len(images), self.backbone.num_classes)
             wanted = classes if classes.ndim == 2 else classes[:, None]  # (B, k)
-            maps = minmax(self.attention(features, wanted))  # (B, k, h_e, w_e)
+            maps = self.attention(features, wanted)  # (B, k, h_e, w_e)
+            maps = minmax(maps.sigmoid() if self.attention.squashed else maps)
         finally:
             self.attention.train(was_training)
         confidences = scores.gather(1, wanted)

@@ -170,23 +170,23 @@ def train(
 
 @torch.no_grad()
 def initialise(explainer: TTAME, images: Dataset, recipe: Recipe) -> None:
-    """Prepare an attention mechanism for its first step: a warm start, its feature maps' scales.
+    """Prepare an attention mechanism for its first step: its feature maps' scales, a warm start.
 
     Parameters
     ----------
     explainer : TTAME
         Changed in place where its recipe or its variant asks for it.
     images : Dataset
-        Training images; a batch of them, spread over all, gives the scales.
+        Training images; a batch of them, spread over all, gives the scales, and the spread of a warm start's maps.
     recipe : Recipe
         Start and batch size.
     """
-    if recipe.start == "warm":
-        warm_start(explainer)
+    backbone, batch = explainer.backbone, None
     if explainer.attention.scales is not None:
-        backbone = explainer.backbone
         batch = stack(spread(images, recipe.batch_size)).to(backbone.mean.device)
         explainer.attention.measure_scales(backbone.features(batch)[1])
+    if recipe.start == "warm":
+        warm_start(explainer, batch)
 
 
 def training_step(

@@ -13,10 +13,11 @@ from ttame_core.layers import capture
 
 STARTS = ("random", "warm")
 LIFT = 6.0  # standard deviations of a layer norm's output
+SPREAD = 1.5  # standard deviation of the first maps at unit scale: the sigmoid is at its steepest within
 
 
 @torch.no_grad()
-def warm_start(explainer: TTAME) -> None:
+def warm_start(explainer: TTAME, images: Tensor | None = None) -> None:
     """Give an attention mechanism the classifier's head as its fusion, and branches that pass their taps on.
 
     The batch norms' scales are 0, so that every branch starts as ``ReLU(L_i)``. The fusion's rows on the last tap are the
@@ -27,15 +28,22 @@ def warm_start(explainer: TTAME) -> None:
     them above the ReLU, and the fusion's bias takes it off again. Where the head reads the norm's class token, the same
     weights are put to the patches' tokens.
 
+    Where feature maps are at unit scale, the fusion is multiplied by one number, so that the predicted classes' maps have
+    a standard deviation of 1.5 before the sigmoid: the class activation map, scaled to [0, 1], is the same.
+
     Parameters
     ----------
     explainer : TTAME
         Changed in place.
+    images : Tensor, optional
+        ``(B, 3, H, W)`` in [0, 1], where feature maps are at unit scale: on these the standard deviation is measured.
 
     Raises
     ------
     NotServedError
-        If the head does not read the last tap, the branches have no skip and batch norm, or feature maps are scaled.
+        If the head does not read the last tap, or the branches have no skip and batch norm.
+    TTAMEError
+        If feature maps are at unit scale and there are no images.
     """
     backbone, attention = explainer.backbone, explainer.attention
     tap = backbone.taps[-1]
@@ -44,8 +52,8 @@ def warm_start(explainer: TTAME) -> None:
             f"the head of {backbone.name} does not read the last tap, {tap}, so there is no warm start from it; "
             "warm_backbone taps the layer that it reads, where there is one"
         )
-    if attention.scales is not None:
-        raise NotServedError("a warm start needs feature maps as they are, not scaled ones")
+    if attention.scales is not None and images is None:
+        raise TTAMEError("a warm start at unit scale needs images to measure its maps on; give some")
     channels = attention.channels[-1]
     for branch in attention.branches:
         norm = getattr(branch, "norm", None)
@@ -62,8 +70,17 @@ def warm_start(explainer: TTAME) -> None:
     read = backbone.model.get_submodule(tap)
     if isinstance(read, nn.LayerNorm):
         shift = LIFT * read.weight.abs() - read.bias.clamp(max=0)
+        shift = shift if attention.scales is None else shift / attention.scales[-1]
         attention.branches[-1].norm.bias.copy_(shift)  # type: ignore[union-attr, operator]
         attention.fusion.bias.copy_(-rows @ shift)  # type: ignore[union-attr]
+    if attention.scales is not None:
+        training = attention.training
+        logits, features = backbone.features(images)
+        maps = attention.eval()(features, logits.argmax(1, keepdim=True))  # (B, 1, h_e, w_e)
+        attention.train(training)
+        factor = SPREAD / maps.flatten(1).std(1).mean()
+        attention.fusion.weight.mul_(factor)
+        attention.fusion.bias.mul_(factor)  # type: ignore[union-attr]
 
 
 def warm_backbone(backbone: Backbone) -> Backbone:
