@@ -13,7 +13,7 @@ from ttame_core.layers import capture
 
 STARTS = ("random", "warm")
 LIFT = 6.0  # standard deviations of a layer norm's output
-SPREAD = 1.5  # standard deviation of the first maps at unit scale: the sigmoid is at its steepest within
+SPREAD = 1.5  # standard deviation of the first maps at unit scale, where a sigmoid is steep
 
 
 @torch.no_grad()
@@ -53,7 +53,9 @@ def warm_start(explainer: TTAME, images: Tensor | None = None) -> None:
             "warm_backbone taps the layer that it reads, where there is one"
         )
     if attention.scales is not None and images is None:
-        raise TTAMEError("a warm start at unit scale needs images to measure its maps on; give some")
+        raise TTAMEError(
+            "a warm start at unit scale needs images to measure its maps on; give some"
+        )
     channels = attention.channels[-1]
     for branch in attention.branches:
         norm = getattr(branch, "norm", None)
