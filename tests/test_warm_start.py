@@ -98,7 +98,7 @@ def test_at_unit_scale_it_is_the_same_map_whose_values_the_sigmoid_tells_apart(n
     one_tap = [e.explain(images) for e in (plain, scaled)]
     assert torch.allclose(*one_tap, atol=1e-3)
     assert not torch.allclose(squashed.explain(images), one_tap[1], atol=0.05)
-    with pytest.raises(tt.TTAMEError, match="needs images to measure its maps on"):
+    with pytest.raises(tt.TTAMEError, match="needs images to measure its maps"):
         warm_start(tt.TTAME(backbone, "squashed"))
 
 

@@ -53,9 +53,7 @@ def warm_start(explainer: TTAME, images: Tensor | None = None) -> None:
             "warm_backbone taps the layer that it reads, where there is one"
         )
     if attention.scales is not None and images is None:
-        raise TTAMEError(
-            "a warm start at unit scale needs images to measure its maps on; give some"
-        )
+        raise TTAMEError("a warm start at unit scale needs images to measure its maps; give some")
     channels = attention.channels[-1]
     for branch in attention.branches:
         norm = getattr(branch, "norm", None)
@@ -72,10 +70,10 @@ def warm_start(explainer: TTAME, images: Tensor | None = None) -> None:
     read = backbone.model.get_submodule(tap)
     if isinstance(read, nn.LayerNorm):
         shift = LIFT * read.weight.abs() - read.bias.clamp(max=0)
-        shift = shift if attention.scales is None else shift / attention.scales[-1]
+        shift = shift / attention.scales[-1] if attention.scales is not None else shift
         attention.branches[-1].norm.bias.copy_(shift)  # type: ignore[union-attr, operator]
         attention.fusion.bias.copy_(-rows @ shift)  # type: ignore[union-attr]
-    if attention.scales is not None:
+    if images is not None and attention.scales is not None:
         training = attention.training
         logits, features = backbone.features(images)
         maps = attention.eval()(features, logits.argmax(1, keepdim=True))  # (B, 1, h_e, w_e)
