@@ -164,7 +164,7 @@ def test_each_kind_is_shown_before_and_after_its_trainings(edition):
     edition.config["trained"] = {"t-tame-matched": {"steps": 1}}
     model = edition.backbone("demo_resnet", ["layer2", "layer3", "layer4"])
     found = {(method, steps): e for method, steps, e in training_lengths(edition, model)}
-    methods = ["t-tame", "t-tame-warm", "t-tame-scaled", "t-tame-matched"]
+    methods = ["t-tame", *(f"t-tame-{k}" for k in ("warm", "scaled", "matched", "warm-matched"))]
     own = edition.recipe("demo_resnet").steps
     lengths = {method: (0, 2, own) for method in methods} | {"t-tame-matched": (0, 1, 2)}
     assert list(found) == [(method, steps) for method in methods for steps in lengths[method]]
@@ -176,6 +176,8 @@ def test_each_kind_is_shown_before_and_after_its_trainings(edition):
     assert (found["t-tame-scaled", 0].attention.scales != 1).all()
     vgg = tt.load_backbone("demo_vgg")  # its head is no one layer on the last tap
     edition.config["backbones"]["demo_vgg"] = {"data": "digits"}
+    of_tokens = edition.backbone("demo_vit")
+    assert "t-tame-warm-matched" not in {name for name, *_ in training_lengths(edition, of_tokens)}
     assert {name for name, *_ in training_lengths(edition, vgg)} == {
         "t-tame",
         "t-tame-scaled",
@@ -198,6 +200,14 @@ def test_a_matched_training_has_masks_as_evaluated_and_a_transformers_maps_sprea
     assert (matched.masking, matched.name) == (vit.masking, vit.name)
     blocks = spread_taps(vit.model, vit.taps[-1])
     assert matched.taps == tuple(f"{block}.ln_1" for block in blocks)
+
+
+def test_a_matched_warm_start_is_for_cnns_and_keeps_its_sigmoid(edition):
+    training = edition.training(edition.backbone("demo_resnet"), method="t-tame-warm-matched")
+    recipe = training.recipe
+    assert (training.variant, recipe.start, recipe.mask) == ("squashed", "warm", "min-max")
+    with pytest.raises(NotServedError, match="works on tokens, t-tame-warm-matched is for CNNs"):
+        edition.training(edition.backbone("demo_vit"), method="t-tame-warm-matched")
 
 
 def test_blocks_at_the_quarters_of_the_depth():

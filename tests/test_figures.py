@@ -263,3 +263,16 @@ def test_differences_have_a_panel_a_backbone_and_are_filled_where_significant():
     assert points[3].tolist() == [[5.0, pytest.approx(2 + 0.175)]]  # below t-tame's
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["t-tame", "t-tame-warm"]
     plt.close(figure)
+
+
+def test_a_method_that_cannot_serve_a_backbone_is_missing_in_its_panel_alone():
+    compared = pd.concat([COMPARED, COMPARED[COMPARED["method"] == "t-tame"].assign(backbone="b")])
+    figure = differences_plot(compared[compared["measure"] == "ad"], "ad", 15)
+    points = [
+        [len(c.get_offsets()) for c in axis.collections if isinstance(c, PathCollection)]
+        for axis in figure.axes
+    ]
+    assert points == [[5, 4, 2, 1], [5, 4, 0, 0]]
+    legend = figure.axes[-1].get_legend().get_texts()
+    assert [text.get_text() for text in legend] == ["t-tame", "t-tame-warm"]
+    plt.close(figure)

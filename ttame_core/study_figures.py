@@ -129,7 +129,8 @@ def differences_plot(differences: pd.DataFrame, measure: str, v: float) -> Figur
     for axis, (backbone, group) in zip(axes[0], panels, strict=True):
         for i, method in enumerate(methods):
             own = group[group["method"] == method]
-            places = own["rival"].map(rivals.index) + 0.7 * ((i + 0.5) / len(methods) - 0.5)
+            places = own["rival"].map(rivals.index).astype(float)  # none where it cannot serve
+            places += 0.7 * ((i + 0.5) / len(methods) - 0.5)
             colour, clear = styles[method]["color"], own["p"] < 0.05
             axis.hlines(places, own["low"], own["high"], color=colour, label=method)
             axis.scatter(own["difference"], places, color="white", ec=colour, zorder=3)
