@@ -95,9 +95,8 @@ def test_at_unit_scale_it_is_the_same_map_whose_values_the_sigmoid_tells_apart(n
     assert maps.flatten(1).std(1).mean().item() == pytest.approx(1.5, rel=1e-3)
     assert torch.allclose(scaled.explain(images), minmax(maps), atol=1e-5)
     assert torch.allclose(squashed.explain(images), minmax(maps.sigmoid()), atol=1e-5)
-    one_tap = [e.explain(images) for e in (plain, scaled)]
-    assert torch.allclose(*one_tap, atol=1e-3)
-    assert not torch.allclose(squashed.explain(images), one_tap[1], atol=0.05)
+    assert torch.allclose(plain.explain(images), scaled.explain(images), atol=1e-3)
+    assert not torch.allclose(squashed.explain(images), scaled.explain(images), atol=0.05)
     with pytest.raises(tt.TTAMEError, match="needs images to measure its maps"):
         warm_start(tt.TTAME(backbone, "squashed"))
 

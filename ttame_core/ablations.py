@@ -141,7 +141,7 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
     """
     compared = edition.config["evaluate"]["methods"]
     variants = {}
-    for method in ("t-tame-warm", "t-tame-scaled", "t-tame-matched", "t-tame-warm-matched"):
+    for method in (name for name in TRAINED if name.startswith("t-tame-")):
         if method not in compared:
             continue
         try:

@@ -88,7 +88,6 @@ class AttentionMechanism(nn.Module):
     smoothing : float
         Beyond the paper: standard deviation of a Gaussian that blurs the maps, in cells of the largest feature map;
         0: none. A transformer's tokens know nothing of being neighbours, so their maps are ragged where a CNN's are not.
-
     squashed : bool
         Beyond the paper: an explainer's maps keep the sigmoid that they are trained with, and are scaled to [0, 1]
         behind it. Their order is the same, their middle values are larger.

@@ -22,13 +22,16 @@ TRAINED: dict[str, dict[str, Any]] = {
         "mask": "min-max",
         "tokens": {"variant": "smooth", "taps": "spread-norms"},
     },
-    "t-tame-warm-matched": {"variant": "squashed", "start": "warm", "mask": "min-max"},
-    "l-cam-img": {"variant": "l_cam_img"},
+    "t-tame-warm-matched": {
+        "variant": "squashed",
+        "start": "warm",
+        "mask": "min-max",
+        "tokens": None,  # a class token's weights, put to the patches, are no good start to match
+    },
+    "l-cam-img": {"variant": "l_cam_img", "tokens": None},
 }
 """Methods that are trained, with what sets them apart from T-TAME as the edition trains it; ``tokens``: for a
-transformer on tokens."""
-FOR_CNNS = ("l-cam-img", "t-tame-warm-matched")
-"""Those that no transformer on tokens is given: its class token's weights, put to its patches, make no good start to match."""
+transformer on tokens, or None where the method is for CNNs."""
 TRAINING = ("variant", "steps", "batch_size", "max_lr", "other_classes")
 
 

@@ -12,7 +12,7 @@ import torch
 
 from ttame_core import data, wheels, zoo
 from ttame_core.backbones import Backbone, load_backbone
-from ttame_core.configuration import FOR_CNNS, TRAINED, Configuration
+from ttame_core.configuration import TRAINED, Configuration
 from ttame_core.errors import NotServedError, TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.imagenette import obtain_imagenette
@@ -191,11 +191,12 @@ class Edition(Configuration):
         NotServedError
             If the method cannot serve the backbone.
         """
-        if method in FOR_CNNS and backbone.tokens:
-            raise NotServedError(f"{backbone.name} works on tokens, {method} is for CNNs")
         apart = dict(TRAINED[method])
         of_tokens = apart.pop("tokens", {})
-        apart |= of_tokens if backbone.tokens else {}
+        if backbone.tokens:
+            if of_tokens is None:
+                raise NotServedError(f"{backbone.name} works on tokens, {method} is for CNNs")
+            apart |= of_tokens
         for settings in (self.config, self.entry(backbone.name)):
             apart |= settings.get("trained", {}).get(method, {})
         of_method = apart.pop("variant", self.variant(backbone.name))
