@@ -259,3 +259,26 @@ def test_what_goes_beyond_the_paper_is_taken_apart(edition):
     assert not torch.equal(weights["t-tame-matched"], weights["matched, sigmoid masks"])
     assert rows["the paper's recipe"].attention.scales is None
     assert all(e.attention.scales is not None for e in list(rows.values())[1:])
+
+
+def test_the_matched_warm_start_is_taken_apart_on_a_cnn(edition):
+    edition.config["evaluate"]["methods"] += ["t-tame-warm-matched"]
+    cnn = edition.backbone("demo_resnet")
+    rows = {a.label: ablate(edition, "demo_resnet", a) for a in beyond(edition, cnn)}
+    assert list(rows) == [
+        "the paper's recipe",
+        "t-tame-warm-matched",
+        "warm-matched, sigmoid masks",
+        "warm-matched, the paper's weights",
+        "warm-matched, random start",
+        "warm-matched, explained without sigmoid",
+    ]
+    _, whole, sigmoid, _, random, raw = rows.values()
+    same = torch.equal
+    weights = [e.attention.fusion.weight for e in (whole, sigmoid, random, raw)]
+    assert same(weights[0], weights[3])  # the training is the same
+    assert not same(weights[0], weights[1]) and not same(weights[0], weights[2])
+    images = torch.rand(2, 3, 64, 64)
+    assert not same(whole(images).maps, raw(images).maps)
+    assert not whole.attention.branches[0].norm.weight.eq(1).any()
+    assert (random.attention.branches[0].norm.weight > 0.5).all()

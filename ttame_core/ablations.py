@@ -137,7 +137,7 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
     Returns
     -------
     list of Ablation
-        The paper's recipe, each variant, and the matched one without each of its parts.
+        The paper's recipe, each variant, and the matched ones without each of their parts.
     """
     compared = edition.config["evaluate"]["methods"]
     variants = {}
@@ -150,16 +150,20 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
             continue
     listed = [Ablation("beyond", "the paper's recipe")]
     listed += [Ablation("beyond", name, v, method=name) for name, v in variants.items()]
-    if variant := variants.get("t-tame-matched"):
-        matched = partial(Ablation, "beyond", variant=variant, method="t-tame-matched")
-        weights = edition.recipe(backbone.name).loss
-        listed.append(matched(label="matched, sigmoid masks", changes={"mask": "sigmoid"}))
-        listed.append(matched(label="matched, the paper's weights", changes={"loss": weights}))
-        if backbone.tokens:
+    weights = edition.recipe(backbone.name).loss
+    for method in (name for name in variants if name.endswith("matched")):
+        name = method.removeprefix("t-tame-")
+        row = partial(Ablation, "beyond", variant=variants[method], method=method)
+        listed.append(row(label=f"{name}, sigmoid masks", changes={"mask": "sigmoid"}))
+        listed.append(row(label=f"{name}, the paper's weights", changes={"loss": weights}))
+        if method == "t-tame-warm-matched":
+            listed.append(row(label=f"{name}, random start", changes={"start": "random"}))
+            listed.append(row(label=f"{name}, explained without sigmoid", variant="scaled"))
+        elif backbone.tokens:
             norms = list(attention_norms(backbone.model, backbone.taps))
-            listed.append(matched(label="matched, last blocks", taps=norms))
-            listed.append(matched(label="matched, outputs of the blocks", taps="spread"))
-            listed.append(matched(label="matched, no smoothing", variant="scaled"))
+            listed.append(row(label=f"{name}, last blocks", taps=norms))
+            listed.append(row(label=f"{name}, outputs of the blocks", taps="spread"))
+            listed.append(row(label=f"{name}, no smoothing", variant="scaled"))
     return listed if len(listed) > 1 else []
 
 
