@@ -1,0 +1,94 @@
+"""The tables that the chapter on insights has typed are those of the committed scores."""
+
+import pandas as pd
+
+from tests.commands import ROOT
+
+IMAGENETTE = ROOT / "results" / "imagenette"
+FOLDERS = {
+    "EfficientNet-Lite0": "efficientnet_lite0",
+    "SqueezeNet": "squeezenet1_1",
+    "ViT-Tiny": "vit_ti_16",
+}
+MEASURES = {f"{m.upper()}({v})": (m, v) for m in ("ad", "ic") for v in (100, 50, 15)}
+MAPS = {
+    "Grad-CAM, as it is": "grad-cam",
+    "LayerCAM, as it is": "layer-cam",
+    "`t-tame-warm`, as it is": "t-tame-warm",
+    "`t-tame-warm-matched`, the values before its sigmoid, as it is": "t-tame-warm-matched, no sigmoid",
+    "`t-tame-warm-matched`, its sigmoid, as it explains": "t-tame-warm-matched",
+}
+
+
+def table(header):
+    """Rows of the table with this header, in a list each; an empty cell says what the one above it says."""
+    text = (ROOT / "book" / "insights.md").read_text()
+    lines = text[text.index(f"\n{header}\n") + 1 :].split("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    frame = pd.DataFrame(rows[2:])
+    return rows[0], frame.mask(frame == "").ffill().values.tolist()
+
+
+def read(backbone, file="scores"):
+    scores = pd.read_parquet(IMAGENETTE / backbone / f"{file}.parquet")
+    return scores[scores["measure"].isin(["ad", "ic"])]
+
+
+def means(scores, labels):
+    """Their means as a row of the table has them, under the labels that are measures."""
+    found = scores.groupby(["measure", "v"])["value"].mean()
+    return [f"{found[MEASURES[label]]:.1f}" for label in labels if label in MEASURES]
+
+
+def of_method(scores, method):
+    found = scores[scores["method"] == method]
+    assert len(found), method
+    return found
+
+
+def test_values_of_maps_and_of_their_roots():
+    labels, rows = table("| | | mean of the map | AD(100) | AD(50) | AD(15) | IC(50) |")
+    scores, method = read("squeezenet1_1", "values"), ""
+    for _, label, _, *cells in rows:
+        method = MAPS.get(label, f"{method}, root")
+        assert cells == means(of_method(scores, method), labels), label
+    assert len(rows) == scores["method"].nunique()
+
+
+def test_other_seeds():
+    labels, rows = table("| | seed | device | AD(50) | AD(15) | IC(50) | IC(15) |")
+    for label, seeds, _, *cells in rows:
+        classifier, method = label.replace("`", "").split(", ")
+        scores = read(FOLDERS[classifier], "other-seeds" if seeds == "0, 1, 2" else "scores")
+        trainings = [s for _, s in of_method(scores, method).groupby("seed")]
+        each = zip(*(means(training, labels) for training in trainings), strict=True)
+        assert cells == [", ".join(values) for values in each], label
+    assert len(rows) == 6
+
+
+def test_masks_of_rise_on_the_same_photographs():
+    labels, rows = table("| | photographs | | AD(50) | AD(15) | IC(50) | IC(15) |")
+    for classifier, images, label, *cells in rows:
+        many = read(FOLDERS[classifier], "rise-masks")
+        scores = pd.concat([many, read(FOLDERS[classifier]).replace("rise", "RISE, 500 masks")])
+        scores = scores.replace("rise, 4000 masks", "RISE, 4000 masks")
+        scores = scores[scores["image_id"].isin(many["image_id"])]
+        assert int(images) == many["image_id"].nunique()
+        assert cells == means(of_method(scores, label.strip("`")), labels), (classifier, label)
+    assert len(rows) == 11
+
+
+def test_photographs_by_the_class_that_they_are_taken_for():
+    labels, rows = table(
+        "| ViT-Tiny takes it for | photographs | | AD(50) | AD(15) | IC(50) | IC(15) |"
+    )
+    taken = pd.read_csv(IMAGENETTE / "vit_ti_16" / "predicted.csv").set_index("image_id")["class"]
+    ten = taken.isin([0, 217, 482, 491, 497, 566, 569, 571, 574, 701])
+    scores = pd.concat([read("vit_ti_16", "rise-masks"), read("vit_ti_16")])
+    scores = scores.replace("rise, 4000 masks", "RISE, 4000 masks")
+    for kind, images, label, *cells in rows:
+        chosen = taken.index[ten if kind == "one of the ten classes" else ~ten]
+        of_kind = scores[scores["image_id"].isin(chosen)]
+        assert int(images) == len(chosen)
+        assert cells == means(of_method(of_kind, label.strip("`")), labels), (kind, label)
+    assert len(rows) == 4
