@@ -75,6 +75,19 @@ def test_convergence_has_a_row_a_backbone_and_a_line_a_method():
     plt.close(figure)
 
 
+def test_convergence_has_one_legend_and_one_colour_a_method():
+    parts = [scores().assign(steps=steps) for steps in (0, 10)]
+    means = means_table(pd.concat(parts), by=["backbone", "method", "steps"])
+    figure = convergence_curves(means[(means["backbone"] == "b") | (means["method"] != "t-tame")])
+    named = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert named == {"t-tame", "grad-cam", "all-ones"}
+    colours = [
+        {line.get_label(): line.get_color() for line in axis.get_lines()} for axis in figure.axes
+    ]
+    assert len(colours[0]) == 2 and colours[0].items() < colours[1].items()
+    plt.close(figure)
+
+
 def test_averages_over_v_are_taken_image_by_image():
     rows = [("t-tame", "morf", v, image, v + n) for v in (10, 30) for n, image in enumerate("ab")]
     table = averages(pd.DataFrame(rows, columns=["method", "measure", "v", "image_id", "value"]))

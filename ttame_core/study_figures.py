@@ -159,6 +159,7 @@ def convergence_curves(means: pd.DataFrame) -> Figure:
     known = means[means["measure"].isin(["ad", "ic"])]
     panels = list(known[["measure", "v"]].drop_duplicates().itertuples(index=False))
     backbones = list(known.groupby("backbone", sort=False))
+    styles, lines = method_styles(known["method"].unique()), {}
     figure, axes = plt.subplots(
         len(backbones),
         len(panels),
@@ -172,13 +173,17 @@ def convergence_curves(means: pd.DataFrame) -> Figure:
             chosen = of_backbone[(of_backbone["measure"] == measure) & (of_backbone["v"] == v)]
             for method, line in chosen.groupby("method", sort=False):
                 line = line.sort_values("steps")
-                axis.plot(line["steps"], line["mean"], marker="o", label=method)
-                axis.fill_between(line["steps"], line["low"], line["high"], alpha=0.2)
+                style = styles[str(method)]
+                (drawn,) = axis.plot(line["steps"], line["mean"], marker="o", label=method, **style)
+                band = (line["steps"], line["low"], line["high"])
+                axis.fill_between(*band, color=style["color"], alpha=0.15)
+                lines[method] = drawn
             axis.set_xscale("symlog", linthresh=10)
             axis.xaxis.set_major_formatter("{x:g}")
             axis.set(title=measure_label(measure, v))
         row[0].set_ylabel(backbone)
     for axis in axes[-1]:
         axis.set_xlabel("steps")
-    axes[0, 0].legend()
+    handles = list(lines.values())  # of all backbones, as not every one has every method
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(panels) + 1)
     return figure
