@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SETTINGS := edition=$(EDITION) results=$(RESULTS) $(if $(DATA),data_root="$(DATA)") $(SET)
 export PYTHONPATH :=
-export PYTHONDONTWRITEBYTECODE :=  # where it is set, every notebook compiles PyTorch's modules anew
+export PYTHONDONTWRITEBYTECODE :=  # set, as in many containers, it has every notebook compile PyTorch's modules anew
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup book test lab bench lint lock retrain clean

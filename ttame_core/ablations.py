@@ -137,7 +137,7 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
     Returns
     -------
     list of Ablation
-        The paper's recipe, each variant, and the matched ones without each of their parts.
+        The paper's recipe, each variant, and the matched ones with one part of theirs as in the paper, or left out.
     """
     compared = edition.config["evaluate"]["methods"]
     variants = {}

@@ -68,6 +68,7 @@ def load_explainer(
     except TTAMEError as error:
         raise TTAMEError(
             f"the classifier {classifier!r} of {file} cannot be loaded: {error}; "
+            "or, where it was trained with weights other than the published ones, give their file as weights; "
             "or make it a tt.Backbone yourself, and call tt.TTAME.load(file, backbone)"
         ) from error
     return TTAME.load(file, backbone)
