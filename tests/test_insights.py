@@ -13,12 +13,14 @@ FOLDERS = {
 MEASURES = {f"{m.upper()}({v})": (m, v) for m in ("ad", "ic") for v in (100, 50, 15)}
 TEN = [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]
 """Imagenette's classes among ImageNet's, from tench to parachute."""
-MAPS = {
+METHODS = {
     "Grad-CAM, as it is": "grad-cam",
     "LayerCAM, as it is": "layer-cam",
     "`t-tame-warm`, as it is": "t-tame-warm",
     "`t-tame-warm-matched`, the values before its sigmoid, as it is": "t-tame-warm-matched, no sigmoid",
     "`t-tame-warm-matched`, its sigmoid, as it explains": "t-tame-warm-matched",
+    "RISE, 500 masks": "rise",
+    "RISE, 4000 masks": "rise, 4000 masks",
 }
 
 
@@ -42,7 +44,8 @@ def means(scores, labels):
     return [f"{found[MEASURES[label]]:.1f}" for label in labels if label in MEASURES]
 
 
-def of_method(scores, method):
+def of_method(scores, label):
+    method = METHODS.get(label, label.strip("`"))
     found = scores[scores["method"] == method]
     assert len(found), method
     return found
@@ -50,10 +53,12 @@ def of_method(scores, method):
 
 def test_values_of_maps_and_of_their_roots():
     labels, rows = table("| | | mean of the map | AD(100) | AD(50) | AD(15) | IC(50) |")
-    scores, method = read("squeezenet1_1", "values"), ""
+    scores, above = read("squeezenet1_1", "values"), ""
     for _, label, _, *cells in rows:
-        method = f"{method}, root" if label == "its square root" else MAPS[label]
-        assert cells == means(of_method(scores, method), labels), label
+        root = label == "its square root"
+        found = of_method(scores, f"{METHODS[above]}, root" if root else label)
+        assert cells == means(found, labels), (above, label)
+        above = label
     assert len(rows) == scores["method"].nunique()
 
 
@@ -72,11 +77,10 @@ def test_masks_of_rise_on_the_same_photographs():
     labels, rows = table("| | photographs | | AD(50) | AD(15) | IC(50) | IC(15) |")
     for classifier, images, label, *cells in rows:
         many = read(FOLDERS[classifier], "rise-masks")
-        scores = pd.concat([many, read(FOLDERS[classifier]).replace("rise", "RISE, 500 masks")])
-        scores = scores.replace("rise, 4000 masks", "RISE, 4000 masks")
+        scores = pd.concat([many, read(FOLDERS[classifier])])
         scores = scores[scores["image_id"].isin(many["image_id"])]
         assert int(images) == many["image_id"].nunique()
-        assert cells == means(of_method(scores, label.strip("`")), labels), (classifier, label)
+        assert cells == means(of_method(scores, label), labels), (classifier, label)
     assert len(rows) == 11
 
 
@@ -87,10 +91,9 @@ def test_photographs_by_the_class_that_they_are_taken_for():
     taken = pd.read_csv(IMAGENETTE / "vit_ti_16" / "predicted.csv").set_index("image_id")["class"]
     ten = taken.isin(TEN)
     scores = pd.concat([read("vit_ti_16", "rise-masks"), read("vit_ti_16")])
-    scores = scores.replace("rise, 4000 masks", "RISE, 4000 masks")
     for kind, images, label, *cells in rows:
         chosen = taken.index[ten if kind == "one of the ten classes" else ~ten]
         of_kind = scores[scores["image_id"].isin(chosen)]
         assert int(images) == len(chosen)
-        assert cells == means(of_method(of_kind, label.strip("`")), labels), (kind, label)
+        assert cells == means(of_method(of_kind, label), labels), (kind, label)
     assert len(rows) == 4

@@ -181,12 +181,13 @@ def initialise(explainer: TTAME, images: Dataset, recipe: Recipe) -> None:
     recipe : Recipe
         Start and batch size.
     """
-    backbone, batch = explainer.backbone, None
+    backbone, seen = explainer.backbone, None
     if explainer.attention.scales is not None:
         batch = stack(spread(images, recipe.batch_size)).to(backbone.mean.device)
-        explainer.attention.measure_scales(backbone.features(batch)[1])
+        seen = backbone.features(batch)
+        explainer.attention.measure_scales(seen[1])
     if recipe.start == "warm":
-        warm_start(explainer, batch)
+        warm_start(explainer, seen)
 
 
 def training_step(

@@ -17,7 +17,7 @@ SPREAD = 1.5  # standard deviation of the first maps at unit scale, where a sigm
 
 
 @torch.no_grad()
-def warm_start(explainer: TTAME, images: Tensor | None = None) -> None:
+def warm_start(explainer: TTAME, seen: tuple[Tensor, list[Tensor]] | None = None) -> None:
     """Give an attention mechanism the classifier's head as its fusion, and branches that pass their taps on.
 
     The batch norms' scales are 0, so that every branch starts as ``ReLU(L_i)``. The fusion's rows on the last tap are the
@@ -35,15 +35,16 @@ def warm_start(explainer: TTAME, images: Tensor | None = None) -> None:
     ----------
     explainer : TTAME
         Changed in place.
-    images : Tensor, optional
-        ``(B, 3, H, W)`` in [0, 1], where feature maps are at unit scale: on these the standard deviation is measured.
+    seen : tuple of Tensor and list of Tensor, optional
+        Logits ``(B, K)`` and feature maps of some images, as `Backbone.features` returns them, where feature maps are
+        at unit scale: on these the standard deviation is measured.
 
     Raises
     ------
     NotServedError
         If the head does not read the last tap, or the branches have no skip and batch norm.
     TTAMEError
-        If feature maps are at unit scale and there are no images.
+        If feature maps are at unit scale and those of no images are given.
     """
     backbone, attention = explainer.backbone, explainer.attention
     tap = backbone.taps[-1]
@@ -52,8 +53,10 @@ def warm_start(explainer: TTAME, images: Tensor | None = None) -> None:
             f"the head of {backbone.name} does not read the last tap, {tap}, so there is no warm start from it; "
             "warm_backbone taps the layer that it reads, where there is one"
         )
-    if attention.scales is not None and images is None:
-        raise TTAMEError("a warm start at unit scale needs images to measure its maps; give some")
+    if attention.scales is not None and seen is None:
+        raise TTAMEError(
+            "a warm start at unit scale needs images to measure its maps; give what Backbone.features returns of some"
+        )
     channels = attention.channels[-1]
     for branch in attention.branches:
         norm = getattr(branch, "norm", None)
@@ -73,9 +76,8 @@ def warm_start(explainer: TTAME, images: Tensor | None = None) -> None:
         shift = shift / attention.scales[-1] if attention.scales is not None else shift
         attention.branches[-1].norm.bias.copy_(shift)  # type: ignore[union-attr, operator]
         attention.fusion.bias.copy_(-rows @ shift)  # type: ignore[union-attr]
-    if images is not None and attention.scales is not None:
-        training = attention.training
-        logits, features = backbone.features(images)
+    if seen is not None and attention.scales is not None:
+        training, (logits, features) = attention.training, seen
         maps = attention.eval()(features, logits.argmax(1, keepdim=True))  # (B, 1, h_e, w_e)
         attention.train(training)
         factor = SPREAD / maps.flatten(1).std(1).mean()
