@@ -11,11 +11,11 @@ export PYTHONPATH :=
 export PYTHONDONTWRITEBYTECODE :=  # set, as in many containers, it has every notebook compile PyTorch's modules anew
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup book test lab bench lint lock retrain clean
+.PHONY: help setup book test test-fast lab bench lint lock retrain clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 14
 	@echo "  settings: EDITION=demo|smoke|imagenette|imagenet CORES=2 DATA=<image folder> RESULTS=results"
 
 setup: $(READY) ## make .venv with every dependency, as locked
@@ -40,6 +40,9 @@ book: $(READY) ## train, evaluate and build the book of an edition
 
 test: $(READY) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+test-fast: $(READY) ## run those that run no notebook and train nothing
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

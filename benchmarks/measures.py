@@ -22,9 +22,9 @@ from torch import Tensor
 from torchcam.metrics import ClassificationMetric
 
 import ttame_core as tt
-from ttame_core import perturbations
-from ttame_core.costs import timed
-from ttame_core.metrics import MASKING, ROAD
+from ttame_core.metrics import perturbations
+from ttame_core.metrics.costs import timed
+from ttame_core.metrics.measures import MASKING, ROAD
 
 PERCENTAGES = range(10, 100, 10)
 SIZE = 224

@@ -16,10 +16,10 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor
 
 import ttame_core as tt
-from ttame_core.costs import timed
-from ttame_core.demo import DEMO_BACKBONES
+from ttame_book.demo.classifiers import DEMO_BACKBONES
 from ttame_core.errors import NotServedError
 from ttame_core.methods.cams import _Logits, target_layer
+from ttame_core.metrics.costs import timed
 
 BATCHES = (1, 4, 8, 16, 32)
 

@@ -13,71 +13,31 @@ import nbformat
 import yaml
 
 PROSE = Path(__file__).parent
+NOTEBOOKS = PROSE.parent / "notebooks"
 COMMITTED = PROSE.parent / "results" / "imagenette" / "summary"
 HIDDEN = {"parameters", "injected-parameters", "imports"}
-CHAPTERS = (
-    "01_train",
-    "02_evaluate",
-    "03_road",
-    "04_ablations",
-    "05_hyperparameters",
-    "06_qualitative",
-    "07_sanity",
-    "08_counterfactual",
-    "12_convergence",
-)
 REAL = ("imagenette", "insights")  # chapters on the numbers in COMMITTED
-OWN = ("10_explain", "11_own_model")
-DOWNLOADS = {
-    "01_train": ["training.csv"],
-    "02_evaluate": ["means.csv"],
-    "03_road": ["road.csv"],
-    "04_ablations": ["ablations.csv"],
-    "05_hyperparameters": ["grid.csv"],
-    "06_qualitative": ["costs.csv"],
-    "07_sanity": ["sanity.csv"],
-    "12_convergence": ["convergence.csv"],
-    "11_own_model": ["own-model.csv"],
-    "09_compare": [
-        f"summary/{name}.{kind}"
-        for name in (
-            "masking",
-            "road",
-            "costs",
-            "outcomes",
-            "rivals-masking",
-            "rivals-road",
-            "ablations",
-            "controls",
-            "masking-orders",
-            "released",
-            "seeds",
-            "sanity",
-            "claims",
-            "runs",
-        )
-        for kind in ("csv", "md", "tex")
-    ]
-    + ["summary/means.csv", "summary/differences.csv", "summary/claims-evidence.csv"],
-}
+BACKGROUND = ("method", "methods", "measures", "images", "provenance")
+OVERVIEW, CLASSIFIERS = "12_compare", "02_backbones"
+DATA = {".csv", ".md", ".tex"}  # what of a run's outputs can be downloaded from its page
 
 PAPER = {
-    "Tables II, III": ("AD and IC of every method", ["09_compare", "02_evaluate"]),
-    "Tables IV, V": ("ROAD, averages", ["09_compare", "03_road"]),
-    "Figures 8 to 13": ("ROAD, curves", ["09_compare", "03_road"]),
-    "Table VI": ("parts of the attention mechanism", ["09_compare", "04_ablations"]),
-    "Table VII": ("masking of the own and the other family", ["09_compare", "04_ablations"]),
-    "Figure 4": ("noisy linear imputation", ["03_road"]),
-    "Figure 14": ("T-TAME on every backbone", ["09_compare"]),
+    "Tables II, III": ("AD and IC of every method", ["12_compare", "04_evaluate"]),
+    "Tables IV, V": ("ROAD, averages", ["12_compare", "05_road"]),
+    "Figures 8 to 13": ("ROAD, curves", ["12_compare", "05_road"]),
+    "Table VI": ("parts of the attention mechanism", ["12_compare", "07_ablations"]),
+    "Table VII": ("masking of the own and the other family", ["12_compare", "07_ablations"]),
+    "Figure 4": ("noisy linear imputation", ["05_road"]),
+    "Figure 14": ("T-TAME on every backbone", ["12_compare"]),
     "Figure 15": ("maps of all methods", ["06_qualitative"]),
-    "Figure 16": ("randomised classifier and attention mechanism", ["07_sanity"]),
-    "Figures 17, 18": ("other classes, several objects, mistakes", ["08_counterfactual"]),
-    "Section IV-C": ("learning rate and length of training", ["05_hyperparameters"]),
+    "Figure 16": ("randomised classifier and attention mechanism", ["10_sanity"]),
+    "Figures 17, 18": ("other classes, several objects, mistakes", ["11_counterfactual"]),
+    "Section IV-C": ("learning rate and length of training", ["08_hyperparameters"]),
     "Sections IV-D, V": (
         "passes, time and memory of every method",
-        ["09_compare", "06_qualitative"],
+        ["12_compare", "06_qualitative"],
     ),
-    "The claims": ("a verdict on each", ["09_compare"]),
+    "The claims": ("a verdict on each", ["12_compare"]),
 }
 """What the paper shows, and the notebooks that show it here."""
 
@@ -85,7 +45,6 @@ PAPER = {
 def main(results: Path, title: str) -> None:
     """Write ``results/book`` anew: settings, table of contents, prose, pages."""
     book = results / "book"
-    manifests = []
     for old in book.glob("*"):
         if old.name != "_build":  # what the last build left is overwritten by the next
             shutil.rmtree(old) if old.is_dir() else old.unlink()
@@ -99,22 +58,19 @@ def main(results: Path, title: str) -> None:
     config["title"] = title
     (book / "_config.yml").write_text(yaml.safe_dump(config))
 
-    manifests.append(page(results, book / "09_compare.ipynb"))
-    parts: list[dict[str, Any]] = [
-        {"caption": "Results", "chapters": [{"file": "09_compare"}]},
-    ]
-    if (results / "backbones" / "00_backbones.ipynb").is_file():
-        manifests.append(page(results / "backbones", book / "backbones" / "00_backbones.ipynb"))
-        parts[0]["chapters"].append({"file": "backbones/00_backbones"})
-    for folder in sorted(p.parent for p in results.glob("*/02_evaluate.ipynb")):
-        chapters = []
-        for name in CHAPTERS:
-            if not (folder / f"{name}.ipynb").is_file():
-                continue  # ablations are not run for every backbone
-            manifests.append(page(folder, book / folder.name / f"{name}.ipynb"))
-            chapters.append({"file": f"{folder.name}/{name}"})
+    manifests = [page(results, book / f"{OVERVIEW}.ipynb")]
+    parts: list[dict[str, Any]] = [{"caption": "Results", "chapters": [{"file": OVERVIEW}]}]
+    if (results / "backbones" / f"{CLASSIFIERS}.ipynb").is_file():
+        manifests.append(page(results / "backbones", book / "backbones" / f"{CLASSIFIERS}.ipynb"))
+        parts[0]["chapters"].append({"file": f"backbones/{CLASSIFIERS}"})
+    for folder in sorted(place for place in results.iterdir() if place.is_dir()):
+        names = [] if folder.name in ("backbones", "book") else executed(folder)
+        if not names:
+            continue
+        manifests += [page(folder, book / folder.name / f"{name}.ipynb") for name in names]
+        chapters = [{"file": f"{folder.name}/{name}"} for name in names]
         parts.append({"caption": folder.name, "chapters": chapters})
-    own = [name for name in OWN if (results / f"{name}.ipynb").is_file()]
+    own = [name for name in executed(results) if name != OVERVIEW]
     manifests += [page(results, book / f"{name}.ipynb") for name in own]
     if own:
         parts.append({"caption": "Your own", "chapters": [{"file": name} for name in own]})
@@ -123,10 +79,16 @@ def main(results: Path, title: str) -> None:
     parts[0]["chapters"].append({"file": "contents"})
     if COMMITTED.is_dir():
         parts.append({"caption": "Real photographs", "chapters": [{"file": f} for f in REAL]})
-    about = ["method", "methods", "measures", "images", "provenance"]
-    parts.append({"caption": "Background", "chapters": [{"file": f} for f in about]})
+    parts.append({"caption": "Background", "chapters": [{"file": f} for f in BACKGROUND]})
     toc = {"format": "jb-book", "root": "intro", "parts": parts}
     (book / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+
+
+def executed(folder: Path) -> list[str]:
+    """Names of the notebooks that have run into a folder, in their order."""
+    names = sorted(file.stem for file in NOTEBOOKS.glob("*.ipynb"))
+    kinds = (".ipynb", ".json")
+    return [name for name in names if all((folder / f"{name}{kind}").is_file() for kind in kinds)]
 
 
 def page(folder: Path, target: Path) -> dict[str, Any]:
@@ -139,6 +101,11 @@ def page(folder: Path, target: Path) -> dict[str, Any]:
     """
     name = target.stem
     notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+    # the text may have changed since: a change that computes nothing runs nothing again
+    latest = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    texts = {cell.id: cell.source for cell in latest.cells if cell.cell_type == "markdown"}
+    for cell in notebook.cells:
+        cell.source = texts.get(cell.id, cell.source)
     manifest = json.loads((folder / f"{name}.json").read_text())
     for cell, following in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
         tags = set(cell.metadata.get("tags", []))
@@ -160,7 +127,7 @@ def page(folder: Path, target: Path) -> dict[str, Any]:
         first.source = first.source.replace("\n", f": {manifest['parameters']['backbone']}\n", 1)
     target.parent.mkdir(parents=True, exist_ok=True)
     files = []
-    for file in DOWNLOADS.get(name, []):
+    for file in (output for output in manifest["outputs"] if Path(output).suffix in DATA):
         copy = target.with_name(f"{name}-{Path(file).name}")
         shutil.copy(folder / file, copy)
         files.append(copy.name)

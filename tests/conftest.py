@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import ttame_core as tt
-from ttame_core.zoo import Preprocessing
+from ttame_core.images.reading import Preprocessing
 
 
 @pytest.fixture(autouse=True)

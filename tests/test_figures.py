@@ -5,12 +5,14 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot as plt
-from matplotlib.collections import PathCollection
+from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.colors import to_rgba
 
 import ttame_core as tt
-from ttame_core import figures, tables
-from ttame_core.statistics import averages, bootstrap_interval, means_table
-from ttame_core.study_figures import convergence_curves, differences_plot
+from ttame_book.report import charts, maps, tables
+from ttame_book.report.intervals import averages, bootstrap_interval, means_table
+from ttame_core.images.explanation import colours_of, overlay
+from ttame_core.recipes import CONTROLS, METHODS, TRAINED
 
 
 def scores():
@@ -58,33 +60,182 @@ RATES = [("a", 0.01), ("a", 0.03), ("b", 0.001), ("b", 0.01)]
 """Backbones by learning rates, one of which only the second has."""
 
 
+def lines_of(axis, methods):
+    """A panel's curves by the method whose colour they have."""
+    palette = charts.method_styles(methods)["palette"]
+    names = {palette[name]: name for name in methods}
+    lines = [line for line in axis.get_lines() if len(line.get_xdata())]
+    found = {names[line.get_color()]: line for line in lines}
+    assert len(found) == len(lines)
+    return found
+
+
+def bars_of(axis):
+    """A panel's bars and the ends of their intervals, by the place of their row."""
+    bars = {round(bar.get_y() + bar.get_height() / 2): bar for bar in axis.patches}
+    return bars, {round(line.get_ydata()[0]): line.get_xdata() for line in axis.get_lines()}
+
+
+def test_bars_are_the_means_of_the_scores_with_their_intervals():
+    own = scores()[scores()["backbone"] == "a"]
+    own["value"] += 12.0 * (own["image_id"] == "i11")  # so that mean and median differ
+    told = [own, own.assign(measure="ic", value=own["value"] + 1)]
+    aside = [own.assign(measure=measure) for measure in ("invalid", "confidence")]
+    figure = charts.measure_bars(pd.concat([*told, *aside]))
+    assert [axis.get_title() for axis in figure.axes] == ["AD(15) ↓", "IC(15) ↑"]
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["t-tame", "grad-cam", "all-ones"]
+    figure.canvas.draw()
+    assert not any(tick.label1.get_visible() for tick in figure.axes[1].yaxis.get_major_ticks())
+    palette = charts.method_styles()["palette"]
+    for axis, more in zip(figure.axes, (0, 1), strict=True):
+        bars, ends = bars_of(axis)
+        for row, lowest in enumerate((10, 20, 0)):
+            assert bars[row].get_width() == pytest.approx(lowest + 2.5 + more)
+            assert bars[row].get_facecolor() == to_rgba(palette[names[row]])
+            values = own["value"][own["method"] == names[row]].to_numpy() + more
+            assert ends[row] == pytest.approx(bootstrap_interval(values), abs=0.3)
+    plt.close(figure)
+
+
+def test_bars_bear_with_missing_values_and_single_images():
+    few = scores()[scores()["backbone"] == "a"]
+    few = few[(few["method"] != "t-tame") | (few["image_id"] == "i01")]
+    few.loc[few["method"] == "grad-cam", "value"] = np.nan
+    figure = charts.measure_bars(few)
+    bars, ends = bars_of(figure.axes[0])
+    widths = {row: bar.get_width() for row, bar in bars.items() if bar.get_width()}
+    assert widths == {0: 11, 2: pytest.approx(1.5)}
+    assert not np.isfinite(ends.get(0, [np.nan])).any() and np.isfinite(ends[2]).all()
+    plt.close(figure)
+
+
+def test_similarities_have_a_row_a_part():
+    own = scores()[scores()["backbone"] == "a"].assign(v=0)
+    parts = own.assign(method=own["method"].map({"t-tame": "head", "grad-cam": "all"})).dropna()
+    similar = [
+        parts.assign(measure="rank correlation", value=parts["value"] / 30 - 0.5),
+        parts.assign(measure="ssim", value=parts["value"] / 30),
+    ]
+    figure = charts.similarity_bars(pd.concat(similar))
+    assert [axis.get_title() for axis in figure.axes] == ["rank correlation", "SSIM"]
+    for axis, less in zip(figure.axes, (0.5, 0), strict=True):
+        bars, ends = bars_of(axis)
+        for row, mean in enumerate((11.5 / 30 - less, 21.5 / 30 - less)):
+            assert bars[row].get_width() == pytest.approx(mean)
+            assert ends[row][0] < mean < ends[row][1]
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["head", "all"]
+    plt.close(figure)
+
+
+def test_a_perturbation_has_a_panel_a_measure_and_a_curve_a_method():
+    own = scores()[scores()["backbone"] == "a"]
+    parts = [
+        own.assign(measure=measure, v=v, value=own["value"] + v / 10)
+        for measure in ("lerf", "morf", "invalid")
+        for v in (90, 10, 50)
+    ]
+    missing = (own["method"] == "grad-cam").to_numpy()
+    parts = [*parts[:3], *(part[~missing] for part in parts[3:])]
+    figure = charts.perturbation_curves(pd.concat(parts), ["morf", "lerf"])
+    titles = ["ROAD, most relevant first ↓", "ROAD, least relevant first ↑"]
+    assert [axis.get_title() for axis in figure.axes] == titles
+    assert [axis.get_xlabel() for axis in figure.axes] == ["pixels imputed (%)"] * 2
+    names = ["t-tame", "grad-cam", "all-ones"]
+    for axis, drawn in zip(figure.axes, (["t-tame", "all-ones"], names), strict=True):
+        found = lines_of(axis, names)
+        assert list(found) == drawn
+        for name, lowest in zip(names, (10, 20, 0), strict=True):
+            if name in found:
+                assert found[name].get_xdata().tolist() == [10, 50, 90]
+                means = [lowest + 1.5 + v / 10 for v in (10, 50, 90)]
+                assert found[name].get_ydata().tolist() == pytest.approx(means)
+        lowest = found["all-ones"].get_ydata()
+        band = axis.collections[-1].get_paths()[0].vertices
+        for v, mean in zip((10, 50, 90), lowest, strict=True):
+            low, high = band[band[:, 0] == v, 1].min(), band[band[:, 0] == v, 1].max()
+            interval = bootstrap_interval(mean + np.arange(12) % 4 - 1.5)
+            assert (low, high) == pytest.approx(interval, abs=0.15)
+        first = found.pop("t-tame")
+        assert all(line.get_linewidth() < first.get_linewidth() for line in found.values())
+        assert all(line.get_zorder() < first.get_zorder() for line in found.values())
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == names
+    figure.canvas.draw()
+    assert legend.get_window_extent().x0 > figure.axes[-1].get_window_extent().x1
+    plt.close(figure)
+
+
+def test_every_method_has_its_own_line_and_controls_are_grey():
+    styles = charts.method_styles(["new"])
+    lines = list(zip(styles["palette"].values(), styles["dashes"].values(), strict=True))
+    assert len(set(lines)) == len(lines) == len({*TRAINED, *METHODS, "new"})
+    assert [name for name, colour in styles["palette"].items() if colour == "0.5"] == [*CONTROLS]
+    trained = [styles["palette"][name] for name in TRAINED]
+    others = [colour for name, colour in styles["palette"].items() if name not in TRAINED]
+    assert not {*trained} & {*others} and len({*trained}) == len(trained)
+    known = charts.method_styles()
+    assert all(known[kind].items() <= styles[kind].items() for kind in known)
+
+
 def test_convergence_has_a_row_a_backbone_and_a_line_a_method():
     parts = [
         scores().assign(steps=steps, method=start, value=scores()["value"] / (1 + steps))
         for steps in (0, 10, 100)
-        for start in ("random", "warm")
+        for start in ("random start", "warm start")
     ]
-    means = means_table(pd.concat(parts), by=["backbone", "method", "steps"])
-    figure = convergence_curves(means)
+    table = pd.concat(parts)
+    figure = charts.convergence_curves(pd.concat([table, table.assign(measure="coverage")]))
     assert [axis.get_ylabel() for axis in figure.axes] == ["a", "b"]
+    assert [axis.get_title() for axis in figure.axes] == ["AD(15) ↓"] * 2
     for axis in figure.axes:
-        lines = [line for line in axis.get_lines() if len(line.get_xdata()) == 3]
-        assert [line.get_label() for line in lines] == ["random", "warm"]
-        assert list(lines[0].get_xdata()) == [0, 10, 100]
-        assert list(lines[0].get_ydata()) == sorted(lines[0].get_ydata(), reverse=True)
+        found = lines_of(axis, ["random start", "warm start"])
+        assert list(found) == ["random start", "warm start"]
+        for line in found.values():
+            assert line.get_xdata().tolist() == [0, 10, 100]
+            means = [11.5, 11.5 / 11, 11.5 / 101]
+            assert line.get_ydata().tolist() == pytest.approx(means)
     plt.close(figure)
 
 
 def test_convergence_has_one_legend_and_one_colour_a_method():
-    parts = [scores().assign(steps=steps) for steps in (0, 10)]
-    means = means_table(pd.concat(parts), by=["backbone", "method", "steps"])
-    figure = convergence_curves(means[(means["backbone"] == "b") | (means["method"] != "t-tame")])
-    named = {text.get_text() for text in figure.legends[0].get_texts()}
+    table = pd.concat([scores().assign(steps=steps) for steps in (0, 10)])
+    figure = charts.convergence_curves(
+        table[(table["backbone"] == "b") | (table["method"] != "t-tame")]
+    )
+    (legend,) = figure.legends
+    named = {text.get_text() for text in legend.get_texts()}
     assert named == {"t-tame", "grad-cam", "all-ones"}
-    colours = [
-        {line.get_label(): line.get_color() for line in axis.get_lines()} for axis in figure.axes
+    first, second = [lines_of(axis, named) for axis in figure.axes]
+    assert set(first) == {"grad-cam", "all-ones"} and set(second) == named
+    plt.close(figure)
+
+
+def test_the_best_of_the_grid_is_framed():
+    rows = [
+        (measure, 15, rate, steps, value + rate * steps)
+        for measure, value in (("ad", 80), ("ic", 5))
+        for rate in (1, 2)
+        for steps in (1, 3)
     ]
-    assert len(colours[0]) == 2 and colours[0].items() < colours[1].items()
+    means = pd.DataFrame(rows, columns=["measure", "v", "max_lr", "steps", "mean"])
+    figure = charts.landscape(means)
+    assert [axis.get_title() for axis in figure.axes] == ["AD(15) ↓", "IC(15) ↑"]
+    assert [patch.get_xy() for axis in figure.axes for patch in axis.patches] == [(0, 0), (1, 1)]
+    plt.close(figure)
+
+
+def test_a_training_is_drawn_as_its_moving_average():
+    steps = np.arange(50)
+    names = ["total", "ce", "area", "variation", "truth_mean", "truth_spread", "others_mean"]
+    columns = {name: (i + 1) * (steps + 1) / 500 for i, name in enumerate(names)}
+    figure = charts.training_curves(pd.DataFrame({"step": steps, **columns}))
+    drawn = [[n for n in a.get_lines() if len(n.get_xdata())] for a in figure.axes]
+    assert [len(lines) for lines in drawn] == [4, 3]
+    for i, line in enumerate([*drawn[0], *drawn[1]]):
+        assert line.get_xdata().tolist() == steps.tolist()
+        assert line.get_ydata()[1:].tolist() == pytest.approx((i + 1) * (steps[1:] + 0.5) / 500)
     plt.close(figure)
 
 
@@ -188,11 +339,14 @@ def test_the_spread_of_seeds_is_that_of_their_means():
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_a_gallery_is_the_same_file_each_time(tmp_path, suffix):
-    figures.theme()
+    charts.theme()
     images = torch.rand(3, 3, 16, 16)
     for name in ("a", "b"):
-        figure = figures.gallery(images, {"one": torch.rand(3, 4, 4).mul(0), "two": images[:, 0]})
+        figure = maps.gallery(images, {"one": torch.rand(3, 4, 4).mul(0), "two": images[:, 0]})
         assert len(figure.axes) == 9 + 1  # three rows of three, one colour bar
+        (bar,) = [c for c in figure.axes[-1].collections if isinstance(c, QuadMesh)]
+        relevance = np.linspace(0, 1, 256)
+        assert np.allclose(bar.get_cmap()(relevance)[:, :3], colours_of(relevance), atol=1e-6)
         figure.savefig(
             tmp_path / f"{name}.{suffix}", metadata={"Date": None} if suffix == "svg" else None
         )
@@ -204,7 +358,7 @@ def test_many_images_of_several_backbones_go_below_each_other(tiny, noise):
     items = [{**noise[i], "label": i % 3} for i in range(8)]
     explainer = tt.TTAME(tiny).eval()
     explained = [(explainer, items, explainer(noise.images[:8]))] * 2
-    figure = figures.backbones_gallery(explained)
+    figure = maps.backbones_gallery(explained)
     *axes, _ = figure.axes
     assert len(axes) == 2 * 3 * 6  # blocks, rows, images
     drawn = [i for i, axis in enumerate(axes) if axis.images]
@@ -214,7 +368,7 @@ def test_many_images_of_several_backbones_go_below_each_other(tiny, noise):
         shown = axes[place].images[0].get_array()
         assert np.allclose(shown, item["image"].permute(1, 2, 0))
         assert axes[place].get_title() == f"class {item['label']}"
-        expected = figures.overlay(item["image"], explained[0][2].maps[i])
+        expected = overlay(item["image"], explained[0][2].maps[i])
         assert np.array_equal(axes[place + 6].images[0].get_array(), np.asarray(expected))
     assert not any(axis.axison for axis in axes)
     plt.close(figure)
@@ -266,26 +420,39 @@ def test_signs_are_latex_commands():
     assert not set(text) & set("▲○▼·")
 
 
+def points_of(axis):
+    """Each method's points: place across, place down, whether it is filled."""
+    drawn = [c for c in axis.collections if isinstance(c, PathCollection)]
+    return [
+        [
+            (x, y, tuple(colour) != to_rgba("white"))
+            for (x, y), colour in zip(c.get_offsets().tolist(), c.get_facecolors(), strict=True)
+        ]
+        for c in drawn
+    ]
+
+
 def test_differences_have_a_panel_a_backbone_and_are_filled_where_significant():
-    figure = differences_plot(COMPARED[COMPARED["measure"] == "ad"], "ad", 15)
+    figure = charts.differences_plot(COMPARED[COMPARED["measure"] == "ad"], "ad", 15)
     (axis,) = figure.axes
     names = [label.get_text() for label in axis.get_yticklabels()]
     assert names == ["t-tame-warm", "score-cam", "rise", "iia", "random"]  # the control last
-    points = [c.get_offsets() for c in axis.collections if isinstance(c, PathCollection)]
-    assert [len(found) for found in points] == [5, 4, 2, 1]  # all and the significant, a method
-    assert points[3].tolist() == [[5.0, pytest.approx(2 + 0.175)]]  # below t-tame's
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["t-tame", "t-tame-warm"]
+    own, warm = points_of(axis)
+    assert {(x, y) for x, y, filled in own if not filled} == {(5, 1 - 0.175)}  # p is 0.05
+    assert len(own) == 5
+    assert warm == [(5, pytest.approx(2 + 0.175), True), (5, pytest.approx(4.175), False)]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["t-tame", "t-tame-warm"]
     plt.close(figure)
 
 
 def test_a_method_that_cannot_serve_a_backbone_is_missing_in_its_panel_alone():
     compared = pd.concat([COMPARED, COMPARED[COMPARED["method"] == "t-tame"].assign(backbone="b")])
-    figure = differences_plot(compared[compared["measure"] == "ad"], "ad", 15)
-    points = [
-        [len(c.get_offsets()) for c in axis.collections if isinstance(c, PathCollection)]
-        for axis in figure.axes
-    ]
-    assert points == [[5, 4, 2, 1], [5, 4, 0, 0]]
-    legend = figure.axes[-1].get_legend().get_texts()
-    assert [text.get_text() for text in legend] == ["t-tame", "t-tame-warm"]
+    figure = charts.differences_plot(compared[compared["measure"] == "ad"], "ad", 15)
+    drawn = [points_of(axis) for axis in figure.axes]
+    assert [[len(points) for points in panel] for panel in drawn] == [[5, 2], [5, 0]]
+    filled = [[sum(clear for *_, clear in points) for points in panel] for panel in drawn]
+    assert filled == [[4, 1], [4, 0]]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["t-tame", "t-tame-warm"]
     plt.close(figure)

@@ -7,9 +7,50 @@
 >>> maps = explainer.explain(images)  # doctest: +SKIP
 """
 
-import lazy_loader
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(
-    __name__, __file__
-)  # what __init__.pyi lists, once it is used
 __version__ = "0.1.0"
+
+
+def lazy(
+    package: str, modules: Mapping[str, tuple[str, ...]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Make a package's ``__getattr__``, ``__dir__`` and ``__all__``: names load at first use."""
+    module_of = {name: module for module, names in modules.items() for name in names}
+
+    def find(name: str) -> Any:
+        if name not in module_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = import_module(f"{package}.{module_of[name]}")
+        return module if name == module_of[name] else getattr(module, name)
+
+    return find, lambda: sorted(module_of), sorted(module_of)
+
+
+MODULES = {
+    "attention": ("AttentionMechanism",),
+    "classifiers.backbone": ("Backbone",),
+    "classifiers.loading": ("list_taps", "load_backbone"),
+    "errors": ("TTAMEError",),
+    "explainer": ("TTAME",),
+    "images.explanation": ("Explanation",),
+    "images.folders": ("ImageFolder",),
+    "images.reading": ("Preprocessing", "read_image"),
+    "losses": ("ttame_loss",),
+    "masking": ("keep_top", "mask_images", "masking", "minmax", "select_top"),
+    "methods": ("methods",),
+    "methods.library": ("method",),
+    "metrics": ("metrics",),
+    "metrics.costs": ("explanation_costs",),
+    "metrics.imputation": ("impute", "mean_fill"),
+    "metrics.measures": ("AVERAGES", "CURVES", "LOCALISATION", "MASKING", "MEASURES", "ROAD"),
+    "metrics.scores": ("evaluate", "score_batch"),
+    "pretrained": ("load_explainer",),
+    "progress": ("Progress",),
+    "recipes": ("CONTROLS", "METHODS", "OURS", "VARIANTS", "LossWeights", "Recipe"),
+    "training": ("train",),
+}
+"""The module of each name that the package offers."""
+__getattr__, __dir__, __all__ = lazy(__name__, MODULES)

@@ -11,37 +11,13 @@ from torchvision.transforms.functional import gaussian_blur
 
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.masking import upsample
-
-ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
-
-VARIANTS: dict[str, dict] = {
-    "proposed": {},
-    "no_skip": {"skip": False},
-    "no_skip_no_batch_norm": {"skip": False, "batch_norm": False},
-    "sigmoid": {"activation": "sigmoid"},
-    "two_taps": {"taps": 2},
-    "one_tap": {"taps": 1},
-    "l_cam_img": {"taps": 1, "branches": False},
-    "scaled": {"scaled": True},
-    "smooth": {"scaled": True, "smoothing": 1.0},
-    "squashed": {"scaled": True, "squashed": True},
-}
-"""The rows of Table VI, the rival L-CAM-Img (Gkartzonika et al., ECCVW 2022: one 1x1 convolution on the last tap,
-trained alike), and, beyond the paper, feature maps at unit scale, alone, with smoothing, and with maps that keep their
-sigmoid, as options of `AttentionMechanism`; ``taps`` keeps the last so many."""
+from ttame_core.recipes import ACTIVATIONS
 
 
 class FeatureBranch(nn.Module):
     """1x1 convolution, batch norm, skip, activation: ``L_i -> A_i`` at its native size.
 
-    Parameters
-    ----------
-    channels : int
-        Channels ``C_i`` of the tapped layer.
-    skip, batch_norm : bool
-        Whether the branch has its skip connection and its batch norm.
-    activation : {"relu", "sigmoid"}
-        The branch's last step.
+    Skip connection and batch norm can be left out; the activation is of `ACTIVATIONS`.
     """
 
     def __init__(
@@ -49,13 +25,12 @@ class FeatureBranch(nn.Module):
     ):
         super().__init__()
         if activation not in ACTIVATIONS:
-            raise TTAMEError(
-                f"activation {activation!r} is unknown; {nearest(activation, ACTIVATIONS)}"
-            )
+            known = nearest(activation, ACTIVATIONS)
+            raise TTAMEError(f"activation {activation!r} is unknown; {known}")
         self.conv = nn.Conv2d(channels, channels, kernel_size=1)
         self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
         self.skip = skip
-        self.activation = ACTIVATIONS[activation]()
+        self.activation = nn.ReLU() if activation == "relu" else nn.Sigmoid()
 
     def forward(self, features: Tensor) -> Tensor:
         attention = self.norm(self.conv(features))  # (B, C_i, h_i, w_i)
@@ -65,8 +40,8 @@ class FeatureBranch(nn.Module):
 class AttentionMechanism(nn.Module):
     """Feature branches and their fusion into one explanation map a class (Sec. III-B).
 
-    Bilinear upsampling acts on each channel alone and the 1x1 fusion on each pixel alone, so the two
-    commute: every branch is fused at its own size, for the classes asked for, and only those
+    Bilinear upsampling acts on each channel alone and the 1x1 fusion on each pixel alone, so the
+    two commute: every branch is fused at its own size, for the classes asked for, and only those
     maps are upsampled and added. The concatenated tensor of the paper's figure is never built.
 
     Parameters
@@ -82,20 +57,12 @@ class AttentionMechanism(nn.Module):
     branches : bool
         Whether there are feature branches at all, or the taps are fused as they are.
     scaled : bool
-        Beyond the paper: feature maps are divided by a number a tap, their root mean square in `measure_scales`.
-        Classifiers' maps differ in scale by orders of magnitude; where it is far from 1 the skip connection
-        drowns the branch, the sigmoid saturates, and no learning rate suits all taps.
+        Beyond the paper: feature maps are divided by a number a tap, see `measure_scales`.
     smoothing : float
-        Beyond the paper: standard deviation of a Gaussian that blurs the maps, in cells of the largest feature map;
-        0: none. A transformer's tokens know nothing of being neighbours, so their maps are ragged where a CNN's are not.
+        Beyond the paper: standard deviation, in cells, of a Gaussian that blurs the maps.
     squashed : bool
-        Beyond the paper: an explainer's maps keep the sigmoid that they are trained with, and are scaled to [0, 1]
-        behind it. Their order is the same, their middle values are larger.
-
-    Raises
-    ------
-    TTAMEError
-        If there are fewer channels than taps asked for, or the activation is unknown.
+        Beyond the paper: an explainer's maps keep the sigmoid that they are trained with, and are
+        scaled to [0, 1] behind it. Their order is the same, their middle values are larger.
     """
 
     def __init__(
@@ -115,25 +82,26 @@ class AttentionMechanism(nn.Module):
         super().__init__()
         taps = len(channels) if taps is None else taps
         if not 1 <= taps <= len(channels):
-            raise TTAMEError(
-                f"taps is {taps}; expected 1 to {len(channels)}, as many as are tapped"
-            )
+            raise TTAMEError(f"taps is {taps}; expected 1 to {len(channels)}, as are tapped")
         self.channels = tuple(channels[-taps:])
         self.branches = nn.ModuleList(
             FeatureBranch(c, skip, batch_norm, activation) if branches else nn.Identity()
             for c in self.channels
         )
         self.fusion = nn.Conv2d(sum(self.channels), num_classes, kernel_size=1)
+        # tokens know nothing of being neighbours: a transformer's maps are ragged, a CNN's not
         self.smoothing = smoothing
         self.squashed = squashed
+        # classifiers' maps differ in scale by orders of magnitude; far from 1 the skip connection
+        # drowns the branch, the sigmoid saturates, and no learning rate suits all taps
         self.scales: Tensor | None
         self.register_buffer("scales", torch.ones(taps) if scaled else None)
 
     @torch.no_grad()
     def measure_scales(self, features: Sequence[Tensor]) -> None:
-        """Take the root mean squares of feature maps ``(B, C_i, h_i, w_i)`` as their scales, where it is scaled.
+        """Take the root mean squares of feature maps ``(B, C_i, h_i, w_i)`` as their scales.
 
-        A tap that is 0 on all of them keeps its values as they are.
+        Nothing happens where the mechanism is not scaled; a tap that is 0 throughout keeps 1.
         """
         if self.scales is not None:
             squares = [f.square().mean() for f in features[-len(self.branches) :]]
@@ -148,18 +116,9 @@ class AttentionMechanism(nn.Module):
     def forward(self, features: Sequence[Tensor], classes: Tensor | None = None) -> Tensor:
         """Compute explanation maps before their sigmoid.
 
-        Parameters
-        ----------
-        features : sequence of Tensor
-            The tapped maps ``(B, C_i, h_i, w_i)``; more than the mechanism has branches for: the
-            last are taken.
-        classes : Tensor, optional
-            ``(B, k)`` int64, the classes wanted of each image; all K by default.
-
-        Returns
-        -------
-        Tensor
-            ``(B, k, h_e, w_e)`` with ``(h_e, w_e)`` the size of the largest feature map.
+        Takes the tapped maps ``(B, C_i, h_i, w_i)``, of more than there are branches the last, and
+        the classes ``(B, k)`` int64 wanted of each image, all K by default. Gives ``(B, k, h_e,
+        w_e)`` with ``(h_e, w_e)`` the size of the largest feature map.
         """
         features = features[-len(self.branches) :]
         if self.scales is not None:
@@ -178,19 +137,7 @@ class AttentionMechanism(nn.Module):
 def fuse(attention: Tensor, weight: Tensor, classes: Tensor | None) -> Tensor:
     """Weigh the channels of one branch for all classes, or for those wanted of each image.
 
-    Parameters
-    ----------
-    attention : Tensor
-        ``(B, C, h, w)``.
-    weight : Tensor
-        ``(K, C)``.
-    classes : Tensor, optional
-        ``(B, k)`` int64.
-
-    Returns
-    -------
-    Tensor
-        ``(B, K, h, w)`` or ``(B, k, h, w)``.
+    Takes ``(B, C, h, w)``, ``(K, C)`` and ``(B, k)`` int64 or None; gives ``(B, k, h, w)``.
     """
     if classes is None:
         return F.conv2d(attention, weight[..., None, None])
@@ -199,20 +146,7 @@ def fuse(attention: Tensor, weight: Tensor, classes: Tensor | None) -> Tensor:
 
 
 def smooth(maps: Tensor, sigma: float) -> Tensor:
-    """Blur maps by a Gaussian that reaches three standard deviations; beyond an edge its values go on.
-
-    Parameters
-    ----------
-    maps : Tensor
-        ``(B, k, h, w)``.
-    sigma : float
-        Standard deviation in cells; 0 leaves the maps as they are.
-
-    Returns
-    -------
-    Tensor
-        Same shape.
-    """
+    """Blur maps ``(B, k, h, w)`` by a Gaussian of ``sigma`` cells; edges are continued."""
     if not sigma:
         return maps
     reach = math.ceil(3 * sigma)

@@ -1,7 +1,9 @@
-"""The one exception of the package, and the hint that goes with a mistyped name."""
+"""The one exception of the package, the hint that goes with a mistyped name, and missing extras."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
 
 
 class TTAMEError(ValueError):
@@ -13,22 +15,10 @@ class NotServedError(TTAMEError):
 
 
 def nearest(name: object, valid: Iterable[str], shown: int = 12) -> str:
-    """Say which valid names come nearest to a mistyped one.
+    """Say which valid names come nearest to a mistyped one: ``"did you mean 'a'? valid: a, b"``.
 
-    Parameters
-    ----------
-    name : object
-        What was given.
-    valid : iterable of str
-        The names that would have been accepted.
-    shown : int
-        At most so many names are listed.
-
-    Returns
-    -------
-    str
-        ``"did you mean 'a', 'b'? valid: a, b, c"``; the question is left out where nothing is near, the list where
-        something is and it would be long.
+    The question is left out where nothing is near, the list where something is and there are more
+    than ``shown``.
     """
     valid = sorted(set(map(str, valid)))
     close = get_close_matches(str(name), valid, n=3, cutoff=0.5)
@@ -36,3 +26,16 @@ def nearest(name: object, valid: Iterable[str], shown: int = 12) -> str:
     if len(valid) <= shown:
         return f"{question} valid: {', '.join(valid)}".strip()
     return question or f"valid: {', '.join(valid[:shown])}, ... ({len(valid)} in all)"
+
+
+def needed(module: str, package: str, what: str) -> Any:
+    """Import a module that the base install does not bring, for what needs it.
+
+    Raises a TTAMEError where it is not installed, which says what to install.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise TTAMEError(
+            f"{what} needs {module}, which is not installed ({error}); pip install '{package}'"
+        ) from error

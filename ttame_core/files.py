@@ -1,25 +1,16 @@
-"""Files that are never half-written, and what is in them."""
+"""Files that are never half-written."""
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside a file, and rename it when the block ends well.
+    """Give a temporary name beside a file, with its suffix, and rename it when the block ends well.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file wanted; its folder is made if need be.
-
-    Yields
-    ------
-    Path
-        Where to write. It keeps the file's suffix, and is removed if the block raises.
+    The file's folder is made if need be; the temporary is removed if the block raises.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,8 +20,3 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def version_of(files: Iterable[Path]) -> str:
-    """Hash what is in files, in their order: twelve hexadecimal digits."""
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

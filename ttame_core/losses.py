@@ -1,4 +1,8 @@
-"""The training loss (Eq. 11, 15-17) and the draw of the other classes."""
+"""The training loss (Eq. 11, 15-17) and the draw of the other classes.
+
+Maps are Psi, ``(B, k, h, w)`` in [0, 1]: each image's map of its model truth, and of other classes.
+Each term is a scalar; the parts are not yet weighted.
+"""
 
 from dataclasses import dataclass
 
@@ -7,29 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ttame_core.errors import TTAMEError
+from ttame_core.recipes import LossWeights
 
 EPSILON = 5e-4
 """Added to E before the power: E ** 0.3 has an infinite slope at 0."""
-
-
 RELEASED_WEIGHT = 0.01
 """Weight, in all, of the released code's variation term."""
 
 
 @dataclass(frozen=True)
-class LossWeights:
-    """The four lambdas of Eq. 11 and 17, the same for every backbone of the paper."""
-
-    ce: float = 1.5  # lambda 1, cross-entropy of the masked image
-    area: float = 2.0  # lambda 2, all that is asked of the maps
-    variation: float = 0.005  # lambda 3, smoothness within that
-    power: float = 0.3  # lambda 4, exponent of the area term
-    released_variation: bool = False  # in place of lambda 3's term the one of the released code
-
-
-@dataclass(frozen=True)
 class LossTerms:
-    """The loss and its parts, each a scalar tensor; the parts are not yet weighted."""
+    """The loss and its parts."""
 
     total: Tensor
     ce: Tensor
@@ -38,36 +30,12 @@ class LossTerms:
 
 
 def area_loss(maps: Tensor, power: float = 0.3) -> Tensor:
-    """Mean of ``(E + 5e-4) ** power`` over all values (Eq. 16).
-
-    Parameters
-    ----------
-    maps : Tensor
-        ``(B, k, h, w)`` in [0, 1].
-    power : float
-        lambda 4.
-
-    Returns
-    -------
-    Tensor
-        Scalar.
-    """
+    """Mean of ``(E + 5e-4) ** power`` over all values (Eq. 16); the power is lambda 4."""
     return ((maps + EPSILON) ** power).mean()
 
 
 def variation_loss(maps: Tensor) -> Tensor:
-    """Half the sum of squared differences between neighbours, over the number of values (Eq. 15).
-
-    Parameters
-    ----------
-    maps : Tensor
-        ``(B, k, h, w)``.
-
-    Returns
-    -------
-    Tensor
-        Scalar.
-    """
+    """Half the sum of squared differences of neighbours, over the number of values (Eq. 15)."""
     vertical = (maps[..., 1:, :] - maps[..., :-1, :]).square().sum()
     horizontal = (maps[..., :, 1:] - maps[..., :, :-1]).square().sum()
     return (vertical + horizontal) / (2 * maps.numel())
@@ -76,15 +44,7 @@ def variation_loss(maps: Tensor) -> Tensor:
 def released_variation_loss(maps: Tensor) -> Tensor:
     """Smoothness as the released code has it: summed over a map's pixels, border values added.
 
-    Parameters
-    ----------
-    maps : Tensor
-        ``(B, k, h, w)``.
-
-    Returns
-    -------
-    Tensor
-        Scalar: half the sum of squared differences, plus 0.3 times the sum of the border's values, a map.
+    Half the sum of squared differences, plus 0.3 times the sum of the border's values, a map.
     """
     differences = variation_loss(maps) * maps[0, 0].numel()
     rows = maps[..., [0, -1], :].sum((2, 3))
@@ -95,7 +55,7 @@ def released_variation_loss(maps: Tensor) -> Tensor:
 def ttame_loss(
     masked_logits: Tensor, truth: Tensor, maps: Tensor, weights: LossWeights | None = None
 ) -> LossTerms:
-    """Compute the loss of Eq. 17.
+    """Compute the loss of Eq. 17: ``l1 * ce + l2 * (area + l3 * variation)``.
 
     Parameters
     ----------
@@ -104,14 +64,9 @@ def ttame_loss(
     truth : Tensor
         ``(B,)`` int64, model truth.
     maps : Tensor
-        ``(B, k, h, w)`` in [0, 1]: Psi, the maps of the truth and of the other classes.
+        ``(B, k, h, w)`` in [0, 1]: Psi.
     weights : LossWeights, optional
         The lambdas; the paper's by default.
-
-    Returns
-    -------
-    LossTerms
-        ``l1 * ce + l2 * (area + l3 * variation)`` and its parts.
     """
     weights = weights or LossWeights()
     ce = F.cross_entropy(masked_logits, truth)
@@ -130,26 +85,9 @@ def sample_other_classes(
 ) -> Tensor:
     """Draw other classes for each image, uniformly, without replacement, never its own.
 
-    Parameters
-    ----------
-    truth : Tensor
-        ``(B,)`` int64, the class of each image that is not to be drawn.
-    num_classes : int
-        Classes ``K``.
-    count : int
-        Classes an image; more than ``K - 1`` means all others.
-    generator : torch.Generator
-        On the CPU, so that the draw is the same on every device.
-
-    Returns
-    -------
-    Tensor
-        ``(B, min(count, K - 1))`` int64.
-
-    Raises
-    ------
-    TTAMEError
-        If the classifier has a single class.
+    ``truth`` is ``(B,)`` int64; a ``count`` of more than ``K - 1`` means all others. The generator
+    is the CPU's, so that the draw is the same on every device. Returns ``(B, min(count, K - 1))``
+    int64; raises a TTAMEError for a classifier of a single class.
     """
     if num_classes < 2:
         raise TTAMEError(f"the classifier has {num_classes} class; other classes need at least 2")
@@ -160,17 +98,9 @@ def sample_other_classes(
 
 
 def in_batch_other_classes(truth: Tensor) -> Tensor:
-    """Take the truths of the batch's other images as other classes, as the released code does.
+    """Take the truths of a batch's other images, ``(B,)`` to ``(B, B - 1)``, as released.
 
-    Parameters
-    ----------
-    truth : Tensor
-        ``(B,)`` int64.
-
-    Returns
-    -------
-    Tensor
-        ``(B, B - 1)`` int64; an image whose class another image shares sees it again here.
+    An image whose class another image shares sees it again.
     """
     count = len(truth)
     shifts = (torch.arange(count)[:, None] + torch.arange(1, count)) % count

@@ -1,4 +1,4 @@
-"""Maps into masks: scaling, upsampling, top-v selection, and the two masking orders (Eq. 13, 14)."""
+"""Maps into masks: scaling, upsampling, top-v selection, the two masking orders (Eq. 13, 14)."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,44 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ttame_core.errors import TTAMEError, nearest
-
-ORDERS = ("image", "standardised")
-"""``image``: mask, then standardise (Eq. 13, CNN). ``standardised``: the reverse (Eq. 14, ViT)."""
+from ttame_core.recipes import ORDERS
 
 
 def minmax(maps: Tensor) -> Tensor:
-    """Scale each map to [0, 1].
-
-    Parameters
-    ----------
-    maps : Tensor
-        ``(..., h, w)``, any range.
-
-    Returns
-    -------
-    Tensor
-        Same shape. A constant map has no scale and becomes all zeros.
-    """
+    """Scale each map ``(..., h, w)`` of any range to [0, 1]; a constant map becomes all zeros."""
     low = maps.amin((-2, -1), keepdim=True)
     span = maps.amax((-2, -1), keepdim=True) - low
     return torch.where(span > 0, (maps - low) / torch.where(span > 0, span, 1), 0.0)
 
 
 def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize maps bilinearly (``align_corners=False``).
-
-    Parameters
-    ----------
-    maps : Tensor
-        ``(B, h, w)`` or ``(B, k, h, w)``.
-    size : sequence of int
-        Height and width wanted, in pixels.
-
-    Returns
-    -------
-    Tensor
-        ``(B, H, W)`` or ``(B, k, H, W)``.
-    """
+    """Resize maps ``(B, h, w)`` or ``(B, k, h, w)`` to height and width, bilinearly."""
     if maps.shape[-2:] == tuple(size):
         return maps
     if maps.ndim == 3:
@@ -53,20 +27,7 @@ def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Upsample maps and scale each to [0, 1] again, so that maps of any size are judged alike.
-
-    Parameters
-    ----------
-    maps : Tensor
-        ``(B, h, w)`` in [0, 1].
-    size : sequence of int
-        Height and width wanted, in pixels.
-
-    Returns
-    -------
-    Tensor
-        ``(B, H, W)`` in [0, 1]; a constant map stays as it is.
-    """
+    """Upsample maps ``(B, h, w)``; scale each that varies to [0, 1] again, to judge all alike."""
     large = upsample(maps, size)
     constant = large.amax((1, 2)) == large.amin((1, 2))
     return torch.where(constant[:, None, None], large, minmax(large))
@@ -75,23 +36,11 @@ def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
 def ranks(maps: Tensor, seed: int = 0) -> Tensor:
     """Rank the pixels of each map from the most (0) to the least relevant, ties in a seeded order.
 
-    The order of ties is one permutation of the pixels for all maps, so a map's ranks depend on
-    neither its neighbours in the batch nor the device.
-
-    Parameters
-    ----------
-    maps : Tensor
-        ``(B, H, W)``.
-    seed : int
-        Seed of the order among equal values.
-
-    Returns
-    -------
-    Tensor
-        ``(B, H, W)`` int64, a permutation of ``0 .. H*W - 1`` for each map.
+    Takes ``(B, H, W)``; gives ``(B, H, W)`` int64, a permutation of ``0 .. H*W - 1`` each.
     """
     flat = maps.flatten(1)
     generator = torch.Generator().manual_seed(seed)
+    # one permutation for all maps: ranks depend on neither the rest of the batch nor the device
     shuffled = torch.randperm(flat.shape[1], generator=generator).to(flat.device)
     order = shuffled[flat[:, shuffled].argsort(dim=1, descending=True, stable=True)]  # (B, HW)
     places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
@@ -101,24 +50,9 @@ def ranks(maps: Tensor, seed: int = 0) -> Tensor:
 def select_top(maps: Tensor, v: float, seed: int = 0) -> Tensor:
     """Select exactly ``round(v / 100 * H * W)`` most relevant pixels of each map.
 
-    Parameters
-    ----------
-    maps : Tensor
-        ``(B, H, W)``.
-    v : float
-        Percentage of the pixels, 0 to 100.
-    seed : int
-        Seed of the order among equal values.
-
-    Returns
-    -------
-    Tensor
-        ``(B, H, W)`` bool.
-
-    Raises
-    ------
-    TTAMEError
-        If ``v`` is outside 0 to 100.
+    Takes maps ``(B, H, W)``, a percentage - a TTAMEError is raised outside 0 to 100 - and the seed
+    of the order among equal values; gives ``(B, H, W)`` bool. A threshold at a percentile would not
+    do: a rectified map may be zero on most pixels.
     """
     check_percentage(v)
     return ranks(maps, seed) < round(v / 100 * maps[0].numel())
@@ -133,19 +67,7 @@ def check_percentage(v: float) -> None:
 def keep_top(maps: Tensor, v: float, seed: int = 0) -> Tensor:
     """Keep the top ``v`` % of each map at its soft values and zero the rest (phi_v of Sec. IV-B).
 
-    Parameters
-    ----------
-    maps : Tensor
-        ``(B, H, W)`` in [0, 1].
-    v : float
-        Percentage of the pixels, 0 to 100.
-    seed : int
-        Seed of the order among equal values.
-
-    Returns
-    -------
-    Tensor
-        ``(B, H, W)`` in [0, 1].
+    Takes and returns maps ``(B, H, W)`` in [0, 1]; see `select_top`.
     """
     return maps if v == 100 else maps * select_top(maps, v, seed)
 
@@ -157,10 +79,8 @@ def mask_images(
 
     Parameters
     ----------
-    images : Tensor
-        ``(B, 3, H, W)`` in [0, 1].
-    masks : Tensor
-        ``(B, h, w)`` in [0, 1]; upsampled to the images' size.
+    images, masks : Tensor
+        ``(B, 3, H, W)`` and ``(B, h, w)`` in [0, 1]; masks are upsampled to the images' size.
     standardise : callable
         Channel-wise standardisation of the backbone.
     order : {"image", "standardised"}
@@ -169,12 +89,7 @@ def mask_images(
     Returns
     -------
     Tensor
-        ``(B, 3, H, W)``, standardised.
-
-    Raises
-    ------
-    TTAMEError
-        If the order is unknown, or the masks are not one a image.
+        ``(B, 3, H, W)``, standardised. A TTAMEError is raised for masks of another number.
     """
     if order not in ORDERS:
         raise TTAMEError(f"masking order {order!r} is unknown; {nearest(order, ORDERS)}")

@@ -6,25 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from IPython import get_ipython
-from IPython.display import display
-
 Tell = Callable[[int, int], None]
 """Called with how much is done and how much there is in all."""
 
 
 class Progress:
-    """Progress with an estimate of the time left: a line that updates in a notebook, and in the log.
+    """Progress with an estimate of the time left; call it with (done, total).
 
-    Call it with (done, total). In a notebook one line is kept up to date, marked so that the book can leave
-    it out; the terminal or log gets a line now and then.
-
-    Parameters
-    ----------
-    label : str
-        What is being done.
-    every : float
-        Seconds between lines.
+    In Jupyter one line is kept up to date, marked by its metadata ``progress`` so that a page made
+    of it can leave it out; the terminal or log gets a line every so many seconds.
     """
 
     def __init__(self, label: str, every: float = 10.0):
@@ -43,16 +33,17 @@ class Progress:
         text = f"{self.label}: {done}/{total}, {spent:.0f} s"
         if done < total:
             text += f", about {spent / done * (total - done):.0f} s left"
-        if get_ipython() is None:
+        # not imported where it does not run already: it takes half a second
+        ipython = sys.modules.get("IPython")
+        if ipython is None or ipython.get_ipython() is None:
             print(text, file=self.stderr, flush=True)
             return
-        bundle, mark = {"text/plain": text}, {"progress": True}
+        shown = {"raw": True, "metadata": {"progress": True}}
         if self.handle is None:
-            self.handle = display(bundle, raw=True, metadata=mark, display_id=True)
+            self.handle = ipython.display.display({"text/plain": text}, display_id=True, **shown)
         else:
-            self.handle.update(bundle, raw=True, metadata=mark)
-        terminal = getattr(
-            self.stderr, "_original_stdstream_copy", None
-        )  # ipykernel's way past the page
+            self.handle.update({"text/plain": text}, **shown)
+        # ipykernel's way past the page
+        terminal = getattr(self.stderr, "_original_stdstream_copy", None)
         if terminal is not None:
             os.write(terminal, f"{text}\n".encode())

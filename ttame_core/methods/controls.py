@@ -1,4 +1,7 @@
-"""Controls: maps that know nothing of the classifier, so that a number means something."""
+"""Controls: maps that know nothing of the classifier, so that a number means something.
+
+All are at the size of the backbone's largest tapped map, ``(B, h_e, w_e)``.
+"""
 
 import zlib
 
@@ -7,30 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import rgb_to_grayscale
 
-from ttame_core.backbones import Backbone
+from ttame_core.classifiers.backbone import Backbone
 from ttame_core.masking import minmax
+from ttame_core.methods import Method
 
 
-def random_map(backbone: Backbone, seed: int = 0):
-    """Make the random control: uniform noise at the size of the backbone's largest tapped map.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        For the map's size.
-    seed : int
-        With an image's pixels it decides the image's map, whatever batch the image comes in.
-
-    Returns
-    -------
-    callable
-        ``(images, classes) -> maps`` ``(B, h_e, w_e)`` in [0, 1).
-    """
+def random_map(backbone: Backbone, seed: int = 0) -> Method:
+    """Uniform noise in [0, 1): the seed and an image's pixels decide the image's map."""
     size = max(shape[1:] for shape in backbone.shapes)
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
         maps = []
         for image in images:
+            # an image's map is to depend on neither its batch nor its place in it
             content = zlib.crc32((image * 255).round().byte().cpu().numpy().tobytes())
             generator = torch.Generator().manual_seed(content + (seed << 32))
             maps.append(torch.rand(size, generator=generator))
@@ -39,20 +31,10 @@ def random_map(backbone: Backbone, seed: int = 0):
     return explain
 
 
-def brightness(backbone: Backbone):
-    """Make the brightness control: each patch's luminance, whatever the classifier makes of it.
+def brightness(backbone: Backbone) -> Method:
+    """Each patch's luminance, whatever the classifier makes of it.
 
-    Where it does well, the objects stand out from their ground, and a method has to do better than that.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        For the map's size.
-
-    Returns
-    -------
-    callable
-        ``(images, classes) -> maps`` ``(B, h_e, w_e)`` in [0, 1].
+    Where it does well, the objects stand out from their ground, and a method has to do better.
     """
     _, height, width = max(backbone.shapes, key=lambda shape: shape[1])
 
@@ -62,22 +44,12 @@ def brightness(backbone: Backbone):
     return explain
 
 
-def all_ones(backbone: Backbone):
-    """Make the all-ones control: the whole image counts.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        For the map's size.
-
-    Returns
-    -------
-    callable
-        ``(images, classes) -> maps`` ``(B, h_e, w_e)``, all 1.
-    """
+def all_ones(backbone: Backbone) -> Method:
+    """The whole image counts: 1 everywhere. Its attribute ``constant`` says that it means to be."""
     size = max(shape[1:] for shape in backbone.shapes)
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
         return images.new_ones(len(images), *size)
 
+    explain.constant = True  # type: ignore[attr-defined]
     return explain

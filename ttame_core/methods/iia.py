@@ -1,16 +1,15 @@
 """IIA, iterated integrated attributions (Barkan et al., ICCV 2023), for CNNs and for ViTs."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from ttame_core.backbones import Backbone
+from ttame_core.classifiers.backbone import Backbone, batch_that_suits
+from ttame_core.classifiers.hooks import replaced_output
 from ttame_core.errors import NotServedError
-from ttame_core.layers import batch_that_suits, replaced_output
 from ttame_core.masking import minmax
+from ttame_core.methods import Method
 from ttame_core.methods.cams import target_layer
-from ttame_core.methods.transformers import (
+from ttame_core.methods.vit_attention import (
     attention_layers,
     class_token_map,
     open_attention,
@@ -24,62 +23,41 @@ def iia(
     steps: int | None = None,
     chunk: int | None = None,
     progress: Tell | None = None,
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Make IIA ready for a backbone.
+) -> Method:
+    """IIA, maps at the size of the last feature map or the patch grid.
 
-    CNN: for ``n + 1`` images on the way from black to the image, the last feature maps go in ``n`` steps from each
-    channel's minimum to what they are; the map sums gradient x ReLU(step x difference) over both ways and the
-    channels. ViT: for ``n + 1`` such images the last block's attention matrices go in n steps from 0 to what they are;
-    the positive part of gradient x attention, averaged over all combinations and the heads, is rolled out over
-    the blocks.
+    CNN: for ``n + 1`` images on the way from black to the image, the last feature maps go in ``n``
+    steps from each channel's minimum to what they are; the map sums gradient x ReLU(step x
+    difference) over both ways and the channels. ViT: for ``n + 1`` such images the last block's
+    attention matrices go in n steps from 0 to what they are; the positive part of gradient x
+    attention, averaged over all combinations and the heads, is rolled out over the blocks.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        A CNN whose head reads the last tap alone, or a ViT of torchvision or timm.
-    steps : int, optional
-        n; 10 for a CNN and 5 for a ViT by default.
-    chunk : int, optional
-        Combinations a pass; changes memory and speed, not the maps. By default 32, and for a ViT what suits the device.
-    progress : callable, optional
-        Called with (passes done, passes in all) within a call.
-
-    Returns
-    -------
-    callable
-        ``(images, classes) -> maps`` ``(B, h, w)`` in [0, 1], at the size of the last map or the patch grid.
-
-    Raises
-    ------
-    TTAMEError
-        If it is no ViT of these kinds; a CNN with a connection round its last tap says so when first called.
+    ``steps`` is n, by default 10 for a CNN and 5 for a ViT; ``chunk`` counts combinations. A ViT is
+    one of torchvision or timm. The head of a CNN has to read the last tap alone: where a connection
+    goes round that, a `NotServedError` is raised when the method is first called.
     """
     if backbone.tokens:
         return _iia_vit(backbone, steps or 5, chunk, progress)
     return _iia_cnn(backbone, steps or 10, chunk or 32, progress)
 
 
-def _iia_cnn(
-    backbone: Backbone, steps: int, chunk: int, progress: Tell | None
-) -> Callable[[Tensor, Tensor], Tensor]:
+def _iia_cnn(backbone: Backbone, steps: int, chunk: int, progress: Tell | None) -> Method:
+    """IIA of feature maps, whose way begins anew for each image on its way."""
     layer = target_layer(backbone)
     scales = torch.arange(steps + 1).double() / steps
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
         on_way = scales.to(images)
-        path = (images[:, None] * on_way[:, None, None, None]).flatten(
-            0, 1
-        )  # (B * (n + 1), 3, H, W)
+        path = (images[:, None] * on_way[:, None, None, None]).flatten(0, 1)  # (B(n+1), 3, H, W)
         wanted = classes.repeat_interleave(steps + 1)
         images_a_pass = max(1, chunk // (steps + 1))
-        sums: list[Tensor] = []
         passes = list(zip(path.split(images_a_pass), wanted.split(images_a_pass), strict=True))
+        sums: list[Tensor] = []
         for some, targets in passes:
             sums.append(summed_gradients(backbone, layer, some, targets, on_way))
             if progress:
                 progress(len(sums), len(passes))
-        total = torch.cat(sums).unflatten(0, (len(images), steps + 1)).sum(1)  # (B, h, w)
-        return minmax(total)
+        return minmax(torch.cat(sums).unflatten(0, (len(images), -1)).sum(1))  # (B, h, w)
 
     return explain
 
@@ -87,23 +65,11 @@ def _iia_cnn(
 def summed_gradients(
     backbone: Backbone, layer: torch.nn.Module, images: Tensor, classes: Tensor, scales: Tensor
 ) -> Tensor:
-    """Sum gradient x ReLU(scale x difference from the minimum) over scales and channels of a CNN's map.
+    """Sum gradient x ReLU(scale x difference from the minimum) over scales and channels of a layer.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        A CNN.
-    layer : nn.Module
-        Whose output ``(B, C, h, w)`` goes from each channel's minimum to what it is.
-    images, classes : Tensor
-        ``(B, 3, H, W)`` and ``(B,)``.
-    scales : Tensor
-        ``(n,)`` in [0, 1].
-
-    Returns
-    -------
-    Tensor
-        ``(B, h, w)``.
+    Takes images ``(B, 3, H, W)``, classes ``(B,)`` and scales ``(n,)`` in [0, 1], by which the
+    layer's output ``(B, C, h, w)`` goes from each channel's minimum to what it is. Gives
+    ``(B, h, w)``.
     """
     kept: list[Tensor] = []
 
@@ -119,6 +85,7 @@ def summed_gradients(
         try:
             logits = backbone(images)
         except RuntimeError as error:
+            # the variants are more than the images: what comes round the layer does not fit them
             raise NotServedError(
                 f"a connection goes round the last tap of {backbone.name} ({error}); tap the last layer before the head"
             ) from error
@@ -128,21 +95,21 @@ def summed_gradients(
     return (gradient.view_as(steps) * steps.relu()).sum((1, 2))
 
 
-def _iia_vit(
-    backbone: Backbone, steps: int, chunk: int | None, progress: Tell | None
-) -> Callable[[Tensor, Tensor], Tensor]:
+def _iia_vit(backbone: Backbone, steps: int, chunk: int | None, progress: Tell | None) -> Method:
+    """IIA of attention matrices, of which the last block's go their way with the image."""
     layers = attention_layers(backbone)
     scales = torch.arange(steps + 1).double() / steps
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
+        # every image with every scale of it and every scale of the last attention
         owner, image_scale, attention_scale = torch.cartesian_prod(
             torch.arange(len(images)).double(), scales, scales
         ).T.to(images)
         owner = owner.long()
-        total: list[Tensor] = []
         parts = torch.arange(len(owner), device=images.device).split(
             chunk or batch_that_suits(images)
         )
+        total: list[Tensor] = []
         for done, part in enumerate(parts, start=1):
             some = images[owner[part]] * image_scale[part, None, None, None]
             with torch.enable_grad(), open_attention(layers, attention_scale[part]) as blocks:
@@ -154,10 +121,10 @@ def _iia_vit(
                     weighted = (gradient * block.attention).relu().mean(1)  # (n, N, N)
                     if len(total) == i:
                         total.append(weighted.new_zeros(len(images), *weighted.shape[1:]))
+                    # added up as it comes: no more than one pass's combinations are held at once
                     total[i].index_add_(0, owner[part], weighted)
             if progress:
                 progress(done, len(parts))
-        combinations = len(scales) ** 2
-        return class_token_map(backbone, roll_out([t / combinations for t in total]))
+        return class_token_map(backbone, roll_out([t / len(scales) ** 2 for t in total]))
 
     return explain

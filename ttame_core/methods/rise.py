@@ -1,16 +1,16 @@
-"""RISE (Petsiuk et al., BMVC 2018): the mean of random masks, weighted by the confidence each leaves."""
+"""RISE: the mean of random masks, weighted by the confidence each leaves."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttame_core.backbones import Backbone
+from ttame_core.classifiers.backbone import Backbone, batch_that_suits
 from ttame_core.errors import TTAMEError
-from ttame_core.layers import batch_that_suits
 from ttame_core.masking import minmax
+from ttame_core.methods import Method
 from ttame_core.progress import Tell
 
 
@@ -22,35 +22,12 @@ def rise(
     seed: int = 0,
     chunk: int | None = None,
     progress: Tell | None = None,
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Make RISE ready for a backbone.
+) -> Method:
+    """RISE (Petsiuk et al., BMVC 2018), maps ``(B, H, W)``; the backbone's own procedure masks.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        The classifier to be explained. Its own procedure masks the images.
-    masks : int
-        N; 4000 for VGG-16 and 8000 for ResNet-50 and ViT-B/16 in the paper.
-    cells : int
-        Side s of the grids.
-    p : float
-        Probability that a cell shows, 0 to 1.
-    seed : int
-        Of the masks, which are the same for every image.
-    chunk : int, optional
-        Masked images a forward pass; changes memory and speed, not the maps. By default what suits the device.
-    progress : callable, optional
-        Called with (masks done, masks in all) within a call.
-
-    Returns
-    -------
-    callable
-        ``(images, classes) -> maps`` ``(B, H, W)`` in [0, 1].
-
-    Raises
-    ------
-    TTAMEError
-        If there are no masks, or p is not between 0 and 1.
+    ``masks`` is N, in the paper 4000 for VGG-16 and 8000 for ResNet-50 and ViT-B/16; ``cells`` the
+    side s of their grids; ``p`` the probability that a cell shows, 0 to 1. All images get the same
+    masks. Raises a TTAMEError if there are none, or p is not between 0 and 1.
     """
     if masks < 1 or cells < 1 or not 0 < p < 1:
         raise TTAMEError(
@@ -80,29 +57,9 @@ def weighted_masks(
     chunk: int = 32,
     progress: Tell | None = None,
 ) -> Tensor:
-    """Compute ``sum f_y(m * I) m / (N p)`` over the masks that grids and shifts make.
+    """Compute ``sum f_y(m * I) m / (N p)``, ``(B, H, W)``, over the masks of `smooth_masks`.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        The classifier f, softmax scores.
-    images : Tensor
-        ``(B, 3, H, W)`` in [0, 1].
-    classes : Tensor
-        ``(B,)`` int64, y.
-    grids, shifts : Tensor
-        See `smooth_masks`.
-    p : float
-        Expected value of a mask.
-    chunk : int
-        Masked images a forward pass.
-    progress : callable, optional
-        Called with (masks done, masks in all).
-
-    Returns
-    -------
-    Tensor
-        ``(B, H, W)``, not negative.
+    f are softmax scores, y the classes, and p is the mean of a mask.
     """
     size = images.shape[-2:]
     maps = images.new_zeros(len(images), size[0] * size[1])
@@ -120,26 +77,14 @@ def weighted_masks(
 def smooth_masks(
     grids: Tensor, shifts: Tensor, size: tuple[int, int] | torch.Size, chunk: int
 ) -> Iterator[Tensor]:
-    """Yield masks in chunks: grids upsampled to one cell more than the image, shifted, cropped.
+    """Yield masks ``(n, H, W)`` in [0, 1], ``chunk`` at a time: grids upsampled, shifted, cropped.
 
-    Parameters
-    ----------
-    grids : Tensor
-        ``(N, s, s)``, 0 or 1.
-    shifts : Tensor
-        ``(N, 2)`` in [0, 1), shares of a cell.
-    size : tuple of int
-        Height and width of the image.
-    chunk : int
-        Masks at once.
-
-    Yields
-    ------
-    Tensor
-        ``(n, H, W)`` in [0, 1].
+    Takes grids ``(N, s, s)`` of 0 and 1, shifts ``(N, 2)`` in shares of a cell, and H and W.
     """
     cells = grids.shape[-1]
     cell = [math.ceil(side / cells) for side in size]
+    # one cell more than the image, cropped at a random place within that cell: where the edges of
+    # the cells lie is another thing in each mask, so that their mean shows no grid
     enlarged = [(cells + 1) * side for side in cell]
     corners = (shifts * torch.tensor(cell)).long().tolist()
     for first in range(0, len(grids), chunk):

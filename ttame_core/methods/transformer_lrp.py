@@ -1,15 +1,15 @@
-"""Transformer LRP (Chefer, Gur & Wolf, CVPR 2021): relevance and gradient of every attention matrix."""
+"""Transformer LRP: relevance and gradient of every attention matrix of a vision transformer."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ttame_core.backbones import Backbone
+from ttame_core.classifiers.backbone import Backbone
+from ttame_core.classifiers.hooks import traffic
 from ttame_core.errors import NotServedError
-from ttame_core.methods.transformers import (
+from ttame_core.methods import Method
+from ttame_core.methods.vit_attention import (
     Attended,
     attention_layers,
     class_token_map,
@@ -20,34 +20,17 @@ from ttame_core.methods.transformers import (
 from ttame_core.progress import Tell
 
 
-def transformer_lrp(
-    backbone: Backbone, progress: Tell | None = None
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Make Transformer LRP ready for a ViT.
+def transformer_lrp(backbone: Backbone, progress: Tell | None = None) -> Method:
+    """Transformer LRP (Chefer, Gur & Wolf, CVPR 2021), a value a patch.
 
-    Images are explained one at a time: the rules divide by sums that may all but vanish, which amplifies the rounding
-    of matrix products, and that depends on the batch.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        A ViT of torchvision or timm.
-    progress : callable, optional
-        Called with (images done, images in all) within a call.
-
-    Returns
-    -------
-    callable
-        ``(images, classes) -> maps`` ``(B, h, w)`` in [0, 1], a value a patch.
-
-    Raises
-    ------
-    TTAMEError
-        If it is no such ViT.
+    The positive part of gradient x relevance of the attention, averaged over heads, is rolled out.
+    It serves ViTs of torchvision and timm.
     """
     blocks = transformer_blocks(backbone)
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
+        # an image at a time: the rules divide by sums that may all but vanish, which amplifies the
+        # rounding of matrix products, and that depends on the batch
         maps: list[Tensor] = []
         for image, c in zip(images.split(1), classes.split(1), strict=True):
             found = relevance(backbone, blocks, image, c)
@@ -73,15 +56,14 @@ class Block:
 
 
 def transformer_blocks(backbone: Backbone) -> list[Block]:
-    """Find the blocks of a ViT and their parts; see `transformer_lrp` for the errors."""
+    """Find the blocks of a ViT and their parts; raises a `NotServedError` for other classifiers."""
     names = {id(module): name for name, module in backbone.model.named_modules()}
     blocks = []
     for attend in attention_layers(backbone):
         whole = backbone.model.get_submodule(names[id(attend)].rpartition(".")[0])
         norm = getattr(whole, "ln_2", getattr(whole, "norm2", None))
-        linear = [
-            m for m in getattr(whole, "mlp", nn.Module()).modules() if isinstance(m, nn.Linear)
-        ]
+        inner = getattr(whole, "mlp", nn.Module()).modules()
+        linear = [m for m in inner if isinstance(m, nn.Linear)]
         if norm is None or len(linear) != 2 or getattr(attend, "gate", None) is not None:
             raise NotServedError(
                 f"{names[id(whole)]!r} of {backbone.name} is no plain transformer block "
@@ -101,20 +83,13 @@ def transformer_blocks(backbone: Backbone) -> list[Block]:
 class Relevance:
     """What LRP gives, for each block.
 
-    Attributes
-    ----------
-    attention : list of Tensor
-        ``(B, h, N, N)``, relevance of the attention matrices, first block first.
-    gradients : list of Tensor
-        ``(B, h, N, N)``, of the class's logit with respect to them, first block first.
-    totals : list of Tensor
-        ``(B,)``, sum of the relevance that leaves the head and then each block, from the last block down. The
-        rules conserve it, 1 everywhere, except that relevance of an output to which nothing contributes is lost.
+    The totals are the sums of the relevance that leaves the head and then each block, from the last
+    down: 1 all the way, but that relevance of an output to which nothing contributes is lost.
     """
 
-    attention: list[Tensor]
-    gradients: list[Tensor]
-    totals: list[Tensor]
+    attention: list[Tensor]  # (B, h, N, N) a block, relevance of its attention, first block first
+    gradients: list[Tensor]  # (B, h, N, N) a block, of the class's logit with respect to that
+    totals: list[Tensor]  # (B,) each
 
 
 def relevance(
@@ -122,23 +97,9 @@ def relevance(
 ) -> Relevance:
     """Propagate relevance from a class's logit, one-hot, back to every attention matrix.
 
-    alpha = 1, beta = 0: z+ rule without bias for linear layers, identity for norms and activations, shares
-    with the total conserved for additions, ``x * grad(R / z)`` with half to each operand for products.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        The ViT.
-    blocks : list of Block
-        From `transformer_blocks`.
-    images : Tensor
-        ``(B, 3, H, W)`` in [0, 1].
-    classes : Tensor
-        ``(B,)`` int64.
-
-    Returns
-    -------
-    Relevance
+    alpha = 1, beta = 0: z+ rule without bias for linear layers, identity for norms and activations,
+    shares with the total conserved for additions, ``x * grad(R / z)`` with half to each operand for
+    products. Takes `transformer_blocks`, images ``(B, 3, H, W)`` in [0, 1] and classes ``(B,)``.
     """
     head = [m for m in backbone.model.modules() if isinstance(m, nn.Linear)][-1]
     watched = [head, *(m for b in blocks for m in (b.whole, b.norm, b.widen, b.narrow))]
@@ -171,10 +132,7 @@ def block_rule(
 ) -> tuple[Tensor, Tensor]:
     """Pass relevance ``(B, N, D)`` down through one block.
 
-    Returns
-    -------
-    tuple of Tensor
-        Relevance of the attention matrices ``(B, h, N, N)`` and of the block's input ``(B, N, D)``.
+    Gives that of its attention matrices ``(B, h, N, N)`` and of its input ``(B, N, D)``.
     """
     start, end = seen[block.whole]
     middle = seen[block.norm][0]
@@ -193,22 +151,11 @@ def block_rule(
 
 
 def linear_rule(relevance: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
-    """z+ rule: inputs share an output's relevance by their positive contributions.
+    """z+ rule: inputs ``(..., in)`` share an output's relevance by their positive contributions.
 
-    Parameters
-    ----------
-    relevance : Tensor
-        ``(..., out)``.
-    inputs : Tensor
-        ``(..., in)``.
-    weight : Tensor
-        ``(out, in)``.
-
-    Returns
-    -------
-    Tensor
-        ``(..., in)``.
+    Takes relevance ``(..., out)`` and weight ``(out, in)``; gives ``(..., in)``.
     """
+    # a product is positive where both factors are, or neither is
     above, below = inputs.clamp(min=0), inputs.clamp(max=0)
     rising, falling = weight.clamp(min=0), weight.clamp(max=0)
     share = divided(relevance, above @ rising.T + below @ falling.T)
@@ -216,7 +163,8 @@ def linear_rule(relevance: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
 
 
 def addition_rule(relevance: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Share relevance ``(B, N, D)`` between two summands; each gets the part of the total that its sum has."""
+    """Share relevance ``(B, N, D)`` between two summands, the total by their sums."""
+    # shares of either sign may be huge and cancel: scaled to sizes, they stay bounded and conserved
     share = divided(relevance, first + second)
     parts = [first * share, second * share]
     sums = [part.sum((1, 2), keepdim=True) for part in parts]
@@ -237,19 +185,3 @@ def divided(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Divide, with 0 where the denominator is 0."""
     zero = denominator == 0
     return torch.where(zero, 0.0, numerator / torch.where(zero, 1.0, denominator))
-
-
-@contextmanager
-def traffic(modules: list[nn.Module]) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
-    """Keep the input and output of modules while the block runs."""
-    seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-
-    def keep(module: nn.Module, args: tuple, output: Tensor) -> None:
-        seen[module] = (args[0].detach(), output.detach())
-
-    handles = [module.register_forward_hook(keep) for module in modules]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,0 +1,51 @@
+"""Real photographs, where the folder `shared` lies beside the project; skipped elsewhere."""
+
+from pathlib import Path
+
+import pytest
+
+import ttame_book as tb
+import ttame_core as tt
+from ttame_core.classifiers.loading import LITE0
+from ttame_core.images.folders import evenly, stack
+
+WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
+IMAGENETTE = Path(__file__).parents[3] / "shared" / "data" / "imagenette"
+pytestmark = pytest.mark.skipif(not IMAGENETTE.is_dir(), reason=f"no photographs at {IMAGENETTE}")
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Sixty of the imagenette edition's test images, about six a class, and their labels."""
+    edition = tb.Edition.read("imagenette", {"data_root": str(IMAGENETTE)})
+    images = evenly(edition.images(edition.backbone(LITE0), "test"), 60)
+    return stack(images), [item["label"] for item in images]
+
+
+def test_the_photographs_are_recognised(photographs):
+    images, labels = photographs
+    backbone = tt.load_backbone(LITE0)
+    predicted = backbone(images).argmax(1).tolist()
+    assert sum(p == label for p, label in zip(predicted, labels, strict=True)) >= 39
+    assert backbone.label(0) == "tench"
+
+
+@pytest.mark.parametrize(("name", "least"), [("squeezenet1_1", 33), ("vit_ti_16", 38)])
+def test_weights_from_files_are_read_with_their_preprocessing(name, least, photographs):
+    images, labels = photographs
+    entry = tb.Edition.read("imagenette").entry(name)
+    file = WEIGHTS / Path(entry["weights"]).name
+    backbone = tt.load_backbone(name, file, preprocessing=entry.get("preprocessing"))
+    predicted = backbone(images).argmax(1).tolist()
+    assert sum(p == label for p, label in zip(predicted, labels, strict=True)) >= least
+
+
+def test_an_explainer_of_real_photographs_trains_and_explains(photographs):
+    images, _ = photographs
+    explainer = tt.TTAME(tt.load_backbone(LITE0))
+    items = [{"image": image} for image in images[:8]]
+    history = tt.train(explainer, items, tt.Recipe(steps=2, batch_size=4, max_lr=0.01))
+    assert all(row["total"] > 0 for row in history)
+    maps = explainer.explain(images[:4])
+    assert maps.shape == (4, 28, 28)
+    assert (maps.flatten(1).std(1) > 0.01).all()

@@ -1,0 +1,10 @@
+"""The smoke edition, for studies and runs."""
+
+import pytest
+
+from tests.ttame_book import smoke
+
+
+@pytest.fixture
+def edition(tmp_path):
+    return smoke.read(tmp_path)

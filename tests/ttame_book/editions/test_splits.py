@@ -1,0 +1,29 @@
+"""Splits of a folder of one's own."""
+
+import pytest
+from PIL import Image
+
+import ttame_core as tt
+from ttame_book.editions.splits import open_split
+from ttame_core.images.reading import Preprocessing
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """20 one-colour images in train/ and in val/."""
+    for part in ("train", "val"):
+        (tmp_path / part / "class").mkdir(parents=True)
+        for i in range(20):
+            picture = Image.new("RGB", (12, 10), (i * 10, 0, 0))
+            picture.save(tmp_path / part / "class" / f"{i:02d}.png")
+    return tmp_path
+
+
+def test_val_and_test_are_disjoint_draws(folders):
+    spec, small = {"root": str(folders), "val": 8, "test": 12}, Preprocessing(8, 8)
+    parts = [open_split(spec, split, folders, small) for split in ("val", "test")]
+    ids = [{part[i]["id"] for i in range(len(part))} for part in parts]
+    assert (len(ids[0]), len(ids[1]), len(ids[0] | ids[1])) == (8, 12, 20)
+    assert "class/03.png" in ids[0] | ids[1]
+    with pytest.raises(tt.TTAMEError, match="holds 20 images, 21 are asked for"):
+        open_split({**spec, "test": 13}, "test", folders, small)

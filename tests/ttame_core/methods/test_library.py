@@ -1,0 +1,99 @@
+"""What all methods have in common: batches, chunks, what they look at, that they leave nothing behind."""
+
+import gc
+
+import pytest
+import torch
+
+import ttame_core as tt
+from tests.ttame_core.methods.models import (
+    BACKBONES,
+    CHUNKED,
+    FOR_VITS,
+    RightHalf,
+    RightHalfViT,
+    looking_right,
+    make,
+    served,
+)
+from ttame_core.errors import NotServedError
+from ttame_core.masking import upsample
+from ttame_core.recipes import CONTROLS
+
+
+@pytest.mark.parametrize(("name", "method"), served(BACKBONES))
+def test_batch_equals_loop_and_chunks_do_not_matter(name, method, backbones, digits):
+    backbone = backbones[name]
+    classes = backbone(digits).argmax(1)
+    before = digits.clone()
+    together = make(method, backbone)(digits, classes)
+    assert together.shape[0] == 5 and together.ndim == 3 and together.device == digits.device
+    assert together.min() >= 0 and together.max() <= 1 and torch.isfinite(together).all()
+    for i in range(5):
+        alone = make(method, backbone)(digits[i : i + 1], classes[i : i + 1])
+        assert torch.allclose(alone[0], together[i], atol=1e-5), i
+    if method in CHUNKED:
+        other = make(method, backbone, chunk=7)(digits, classes)
+        assert torch.allclose(other, together, atol=1e-5)
+    assert torch.equal(digits, before)
+
+
+@pytest.mark.parametrize("kind", [RightHalf, RightHalfViT])
+@pytest.mark.parametrize(
+    "method", [m for m in tt.METHODS if m not in (*CONTROLS, "attention-rollout")]
+)
+def test_every_method_prefers_the_half_the_model_looks_at(kind, method):
+    backbone = looking_right(kind)
+    if kind is RightHalf and method in FOR_VITS:
+        with pytest.raises(NotServedError, match="right is no ViT"):
+            make(method, backbone)
+        return
+    images = torch.rand(4, 3, 16, 16)
+    options = {"masks": 4000} if method == "rise" else {}
+    maps = upsample(make(method, backbone, **options)(images, backbone(images).argmax(1)), (16, 16))
+    left, right = maps[..., :8].sum((1, 2)), maps[..., 8:].sum((1, 2))
+    assert (right > left).all()
+
+
+@pytest.fixture
+def only_new_objects():
+    """Let the garbage collector list, and search, only what the test itself makes: far faster."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize(("kind", "method"), served(["cnn", "vit"]))
+def test_nothing_is_left_behind(kind, method, tiny, only_new_objects):
+    backbone = tiny if kind == "cnn" else looking_right(RightHalfViT)
+    explain = make(method, backbone, **({"masks": 2} if method == "rise" else {}))
+    image, c = torch.rand(1, 3, 16, 16), torch.tensor([0])
+    live = []
+    for repeats in (5, 195):
+        for _ in range(repeats):
+            explain(image, c)
+        gc.collect()
+        tensors = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
+        live.append((len(tensors), sum(t.untyped_storage().nbytes() for t in tensors)))
+        del tensors
+    assert live[1][0] <= live[0][0] and live[1][1] <= live[0][1]  # objects, bytes
+    modules = list(backbone.modules())
+    hooks = [
+        h for m in modules for h in (*m._forward_hooks, *m._forward_pre_hooks, *m._backward_hooks)
+    ]
+    assert not hooks and not any("forward" in m.__dict__ for m in modules)
+    assert not any(p.requires_grad or p.grad is not None for p in backbone.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("rise", {"masks": 0}, "masks 0"),
+        ("rise", {"mask": 5}, "'rise' cannot be made with"),
+        ("gradcam", {}, "did you mean 'grad-cam'"),
+        ("lcam-img", {}, "did you mean 'l-cam-img'"),
+    ],
+)
+def test_methods_that_cannot_be(name, options, message, backbones):
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.method(name, backbones["demo_vit"], **options)

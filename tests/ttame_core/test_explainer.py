@@ -1,0 +1,146 @@
+"""T-TAME as a user meets it: explain, save, load."""
+
+import pytest
+import torch
+
+import ttame_core as tt
+
+
+def test_maps_are_scaled_to_0_and_1_at_the_largest_taps_size(tiny, noise):
+    explanation = tt.TTAME(tiny)(noise.images)
+    assert explanation.maps.shape == (24, 16, 16)
+    assert torch.equal(explanation.maps.amin((1, 2)), torch.zeros(24))
+    assert torch.equal(explanation.maps.amax((1, 2)), torch.ones(24))
+    scores = tiny(noise.images).softmax(1)
+    assert torch.allclose(explanation.confidences, scores.amax(1))
+    assert torch.equal(explanation.classes, scores.argmax(1))
+
+
+def test_batch_equals_loop_and_several_classes_equal_single_ones(tiny, noise):
+    explainer, images = tt.TTAME(tiny), noise.images[:5]
+    together = explainer.explain(images)
+    for i in range(5):
+        assert torch.allclose(explainer.explain(images[i : i + 1])[0], together[i], atol=1e-5)
+    classes = torch.tensor([[2, 7]]).expand(5, 2)
+    both = explainer.explain(images, classes)
+    assert both.shape == (5, 2, 16, 16)
+    assert torch.allclose(both[:, 1], explainer.explain(images, classes[:, 1]), atol=1e-5)
+
+
+def test_explaining_leaves_the_mode_and_the_images_alone(tiny, noise):
+    explainer = tt.TTAME(tiny).train()
+    before = noise.images.clone()
+    statistics = explainer.attention.branches[0].norm.running_mean.clone()
+    explainer.explain(noise.images)
+    assert explainer.attention.training
+    assert torch.equal(explainer.attention.branches[0].norm.running_mean, statistics)
+    assert torch.equal(noise.images, before)
+
+
+def test_saved_and_loaded_it_gives_the_same_maps(tiny, noise, tmp_path):
+    explainer = tt.TTAME(tiny, "no_skip", seed=3)
+    explainer.save(tmp_path / "e.safetensors", recipe="mine")
+    loaded = tt.TTAME.load(tmp_path / "e.safetensors", tiny)
+    assert loaded.variant == "no_skip"
+    assert torch.equal(loaded.explain(noise.images), explainer.explain(noise.images))
+    assert tt.TTAME.metadata(tmp_path / "e.safetensors")["recipe"] == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["e.safetensors"]
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "e.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_an_explainer_of_another_classifier_is_refused(tiny, tmp_path):
+    tt.TTAME(tt.load_backbone("demo_resnet")).save(tmp_path / "e.safetensors")
+    with pytest.raises(tt.TTAMEError, match="trained with taps"):
+        tt.TTAME.load(tmp_path / "e.safetensors", tiny)
+    other = tt.load_backbone("demo_resnet", weights=None)
+    with pytest.raises(tt.TTAMEError, match="backbone_fingerprint"):
+        tt.TTAME.load(tmp_path / "e.safetensors", other)
+
+
+def test_broken_and_missing_files(tiny, tmp_path):
+    (tmp_path / "e.safetensors").write_bytes(b"x" * 64)
+    with pytest.raises(tt.TTAMEError, match="is no explainer"):
+        tt.TTAME.load(tmp_path / "e.safetensors", tiny)
+    with pytest.raises(tt.TTAMEError, match="no explainer at"):
+        tt.TTAME.load(tmp_path / "f.safetensors", tiny)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(3, 16, 16), "expected"),
+        (torch.rand(2, 1, 16, 16), "expected"),
+        (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), "uint8"),
+        (torch.rand(2, 3, 16, 16) * 255, "pixel values / 255"),
+        (torch.full((2, 3, 16, 16), torch.nan), "nan"),
+    ],
+)
+def test_images_that_are_none(tiny, images, message):
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.TTAME(tiny).explain(images)
+
+
+@pytest.mark.parametrize(
+    "classes", [torch.tensor([0, 8]), torch.tensor([0]), torch.tensor([0.0, 1.0])]
+)
+def test_classes_that_are_none(tiny, noise, classes):
+    with pytest.raises(tt.TTAMEError, match="classes"):
+        tt.TTAME(tiny).explain(noise.images[:2], classes)
+
+
+def test_unknown_variant(tiny):
+    with pytest.raises(tt.TTAMEError, match="did you mean 'no_skip'"):
+        tt.TTAME(tiny, "noskip")
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 64, 64), (1, 3, 64, 48)])
+def test_no_image_and_images_that_are_not_square_are_refused(shape):
+    explainer = tt.TTAME(tt.load_backbone("demo_resnet"))
+    with pytest.raises(tt.TTAMEError, match="expected at least one, and square: crop them"):
+        explainer(torch.rand(shape))
+
+
+def test_several_classes_in_words_or_numbers(tiny, noise):
+    explainer = tt.TTAME(tiny)
+    found = explainer(noise.images[:2], [3, "class 1"])
+    assert found.classes.tolist() == [[3, 1]] * 2
+    single = explainer.explain(noise.images[:2], torch.tensor([3, 3]))
+    assert torch.allclose(found.maps[:, 0], single, atol=1e-5)
+    with pytest.raises(tt.TTAMEError, match="no class 'dog'"):
+        explainer(noise.images[:2], [3, "dog"])
+    with pytest.raises(tt.TTAMEError, match="classes"):
+        explainer(noise.images[:2], [])
+
+
+@pytest.mark.parametrize("classes", [[], True, 1.5, {"a": 1}])
+def test_what_names_no_classes_is_refused(classes, tiny, noise):
+    with pytest.raises(tt.TTAMEError, match=r"classes are .*; expected a tensor, how many"):
+        tt.TTAME(tiny)(noise.images[:2], classes)
+
+
+def test_a_number_of_classes_means_the_most_confident_ones():
+    explainer = tt.TTAME(tt.load_backbone("demo_resnet"))
+    images = torch.rand(2, 3, 64, 64)
+    found = explainer(images, 3)
+    order = explainer.backbone(images).argsort(1, descending=True)
+    assert torch.equal(found.classes, order[:, :3])
+    assert found.ranks.tolist() == [[1, 2, 3]] * 2
+    assert explainer(images, order[:, 4]).ranks.tolist() == [5, 5]
+    assert torch.allclose(found.maps, explainer(images, order[:, :3]).maps)
+    with pytest.raises(tt.TTAMEError, match="0 classes are asked for; expected 1 to 10"):
+        explainer(images, 0)
+
+
+def test_a_call_takes_a_class_in_words(shipped, photos):
+    in_words = shipped(photos / "a.png", "class 7")
+    assert in_words.classes.tolist() == [7]
+    assert torch.equal(in_words.maps, shipped(photos / "a.png", torch.tensor([7])).maps)
+    with pytest.raises(tt.TTAMEError, match="images are a list; expected a tensor"):
+        shipped(["a.png"])
+
+
+@pytest.mark.parametrize(("name", "found"), [("nope.jpg", "not there"), ("more", "a folder")])
+def test_a_photograph_that_is_no_file_is_named(name, found, shipped, photos):
+    with pytest.raises(tt.TTAMEError, match=f"{name} is {found}; expected an image file"):
+        shipped(photos / name)

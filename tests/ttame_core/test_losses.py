@@ -1,0 +1,80 @@
+"""Loss terms against closed forms; the draw of other classes."""
+
+import math
+
+import pytest
+import torch
+
+import ttame_core as tt
+from ttame_core.losses import (
+    area_loss,
+    in_batch_other_classes,
+    released_variation_loss,
+    sample_other_classes,
+    variation_loss,
+)
+
+
+def test_area_of_constant_maps():
+    assert area_loss(torch.full((2, 3, 4, 4), 0.25)).item() == pytest.approx(0.2505**0.3)
+    maps = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
+    assert area_loss(maps, power=2).item() == pytest.approx((0.0005**2 + 1.0005**2) / 2)
+
+
+def test_variation_by_hand():
+    maps = torch.tensor(
+        [[[[0.0, 1.0], [2.0, 4.0]]]]
+    )  # vertical 4 + 9, horizontal 1 + 4, four values
+    assert variation_loss(maps).item() == pytest.approx(18 / 8)
+    assert variation_loss(torch.ones(2, 2, 5, 5)) == 0
+
+
+def test_total_is_the_weighted_sum():
+    logits = torch.zeros(2, 4)
+    maps = torch.zeros(2, 2, 2, 2)
+    maps[..., 0, 0] = 1.0
+    weights = tt.LossWeights(ce=3.0, area=5.0, variation=7.0, power=1.0)
+    terms = tt.ttame_loss(logits, torch.tensor([0, 3]), maps, weights)
+    assert terms.ce.item() == pytest.approx(math.log(4))
+    assert terms.area.item() == pytest.approx(0.25 + 5e-4)
+    assert terms.variation.item() == pytest.approx(2 / 8)
+    assert terms.total.item() == pytest.approx(3 * math.log(4) + 5 * (0.2505 + 7 * 0.25))
+
+
+def test_the_defaults_are_the_papers():
+    assert tt.LossWeights() == tt.LossWeights(1.5, 2.0, 0.005, 0.3)
+
+
+@pytest.mark.parametrize(("count", "drawn"), [(3, 3), (9, 9), (40, 9)])
+def test_other_classes_are_distinct_and_never_the_truth(count, drawn):
+    truth = torch.arange(10).repeat(20)
+    others = sample_other_classes(truth, 10, count, torch.Generator().manual_seed(0))
+    assert others.shape == (200, drawn)
+    for own, row in zip(truth.tolist(), others.tolist(), strict=True):
+        assert own not in row
+        assert len(set(row)) == drawn
+        assert set(row) <= set(range(10))
+    if drawn < 9:
+        assert torch.bincount(others.flatten(), minlength=10).min() > 30  # about 60 each
+
+
+def test_other_classes_in_the_batch():
+    others = in_batch_other_classes(torch.tensor([4, 5, 6]))
+    assert [sorted(row) for row in others.tolist()] == [[5, 6], [4, 6], [4, 5]]
+
+
+def test_one_class_has_no_others():
+    with pytest.raises(tt.TTAMEError, match="1 class"):
+        sample_other_classes(torch.tensor([0]), 1, 1, torch.Generator())
+
+
+def test_the_released_variation_term():
+    maps = torch.rand(2, 3, 5, 4)
+    border = torch.ones(5, 4).bool()
+    border[1:-1, 1:-1] = False
+    expected = 20 * variation_loss(maps) + 0.3 * maps[..., border].sum(2).mean()
+    assert torch.allclose(released_variation_loss(maps), expected)
+    logits, truth = torch.randn(2, 3), torch.tensor([0, 1])
+    weights = tt.LossWeights(released_variation=True)
+    terms = tt.ttame_loss(logits, truth, maps, weights)
+    assert torch.allclose(terms.total, 1.5 * terms.ce + 2 * terms.area + 0.01 * expected)

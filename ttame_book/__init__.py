@@ -1,0 +1,16 @@
+"""The book's machinery: editions and their runs, the demo's images, studies, reports.
+
+>>> import ttame_book as tb
+>>> run = tb.start_run("03_train", globals())  # doctest: +SKIP
+"""
+
+from ttame_core import lazy
+
+MODULES = {
+    "demo.digits": ("DigitsInPhotographs",),
+    "demo.photographs": ("PackagePhotographs",),
+    "editions.edition": ("Edition",),
+    "editions.runs": ("Run", "start_run"),
+}
+"""The module of each name that the package offers."""
+__getattr__, __dir__, __all__ = lazy(__name__, MODULES)

@@ -1,0 +1,1 @@
+"""What runs on what, and where does it go?"""

@@ -1,0 +1,219 @@
+"""Editions: one configuration file each, turned into backbones, images, recipes and explainers."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ttame_book.demo.imagenette import obtain_imagenette
+from ttame_book.editions.configuration import DATA, Configuration
+from ttame_book.editions.keys import result_key
+from ttame_book.editions.trained import Training
+from ttame_core.classifiers.backbone import Backbone
+from ttame_core.classifiers.heads import warm_backbone
+from ttame_core.classifiers.loading import known_names, load_backbone
+from ttame_core.errors import NotServedError, TTAMEError, nearest
+from ttame_core.explainer import TTAME
+from ttame_core.progress import Progress, Tell
+from ttame_core.recipes import TRAINED, LossWeights, Recipe
+
+
+class Edition(Configuration):
+    """A configuration whose backbones, images, recipes and explainers can be loaded."""
+
+    def entry(self, backbone: str) -> dict[str, Any]:
+        """Settings of a backbone; other ImageNet classifiers run on the edition's photographs."""
+        own = self.config["backbones"]
+        if backbone in own:
+            return own[backbone]
+        photographs = [k for k, v in self.config["data"].items() if v["kind"] != "digits"]
+        valid = [*own, *(of_imagenet() if photographs else [])]
+        if backbone.removeprefix("timm/") not in valid:
+            raise TTAMEError(
+                f"backbone {backbone!r} is unknown to edition {self.name}; {nearest(backbone, valid)}"
+            )
+        return {"data": photographs[0]}
+
+    def backbone(self, name: str, taps: Any = None, masking: str | None = None) -> Backbone:
+        """Load a backbone as the edition has it, on the accelerator if there is one.
+
+        One of the edition's, or any ImageNet classifier; ``taps`` and ``masking`` take the place of
+        the edition's, see `load_backbone`.
+        """
+        entry = self.entry(name)
+        for module in self.classifier_code(name):
+            import_module(module)  # it registers its classifiers
+        weights = entry.get("weights", "DEFAULT")
+        retrained = self.home / "backbones" / f"{name}.safetensors"  # by 02_backbones
+        if weights == "DEFAULT" and retrained.is_file():
+            weights = retrained
+        elif weights and Path(weights).suffix:
+            weights = self.root / weights
+        taps, masking = taps or entry.get("taps"), masking or entry.get("masking")
+        given = entry.get("preprocessing")
+        backbone = load_backbone(name, weights, taps, masking=masking, preprocessing=given)
+        return backbone.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+
+    def images(self, backbone: Backbone, split: str) -> Any:
+        """Open a split of a backbone's images, cropped and resized as its weights ask for.
+
+        Imagenette is downloaded first, where the configuration says so and its folder is missing.
+        Items are as `images.folders` describes them. A TTAMEError is raised if images are missing
+        and cannot be downloaded, or one cannot be read.
+        """
+        name = self.entry(backbone.name)["data"]
+        spec = self.config["data"][name]
+        if name == self.config.get("download"):
+            tell = Progress("Imagenette (1.5 GB), per cent downloaded")
+            obtain_imagenette(self.root / spec["root"], tell)
+        module, _, name = DATA[spec["kind"]].partition(":")
+        open_split = getattr(import_module(module), name)
+        return open_split(spec, split, self.root, backbone.preprocessing)
+
+    def recipe(self, backbone: str) -> Recipe:
+        """Return how a backbone's attention mechanism is trained."""
+        settings = self._training(backbone)
+        for other in ("variant", "workers"):
+            settings.pop(other, None)
+        loss = LossWeights(**settings.pop("loss", {}))
+        return Recipe(**settings, loss=loss)
+
+    def variant(self, backbone: str) -> str:
+        """Return which variant of the attention mechanism is trained."""
+        return self._training(backbone).get("variant", "proposed")
+
+    def _training(self, backbone: str) -> dict[str, Any]:
+        entry = self.entry(backbone)
+        of_data = self.config["data"][entry["data"]].get("recipe", {})
+        return {**self.config["train"], **of_data, **entry.get("train", {})}
+
+    def training_files(self, backbone: str, method: str = "t-tame") -> tuple[Path, Path]:
+        """Where a backbone's trained explainer and the history of its training lie."""
+        variant = self.variant(backbone)
+        suffix = "" if variant == "proposed" else f"-{variant}"
+        suffix = suffix if method == "t-tame" else f"-{method}"
+        folder = self.folder(backbone)
+        return folder / f"explainer{suffix}.safetensors", folder / f"training{suffix}.csv"
+
+    def tables(self, file: str, backbones: Sequence[str] | None = None) -> pd.DataFrame:
+        """Read the tables of all backbones, or of some, as one.
+
+        ``file`` is the name of the Parquet or CSV file that a notebook wrote into each one's
+        folder; a TTAMEError is raised if a backbone has none yet.
+        """
+        files = {name: self.folder(name) / file for name in backbones or self.backbones}
+        missing = [name for name, path in files.items() if not path.is_file()]
+        if missing:
+            raise TTAMEError(
+                f"no {file} of {missing} yet; run the notebook that writes it for them first"
+            )
+        read = pd.read_parquet if file.endswith(".parquet") else pd.read_csv
+        return pd.concat([read(path) for path in files.values()])
+
+    def training(
+        self,
+        backbone: Backbone,
+        variant: str | None = None,
+        *,
+        method: str = "t-tame",
+        recipe: Recipe | None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> Training:
+        """Describe a training of this edition, to be run or looked up.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            As `backbone` loaded it.
+        variant : str, optional
+            Another than the method's variant of the attention mechanism.
+        method : str
+            Key of `TRAINED`.
+        recipe : Recipe, optional
+            Another than the method's.
+        seed : int
+            Added to the edition's.
+        name : str, optional
+            Name of the files in the backbone's folder of studies; by default they are those of the
+            edition's own explainer.
+
+        Raises
+        ------
+        NotServedError
+            If the method cannot serve the backbone.
+        """
+        trained, name_of = TRAINED[method], backbone.name
+        if backbone.tokens and trained.on_tokens is None:
+            raise NotServedError(f"{name_of} works on tokens, {method} is for CNNs")
+        apart = trained.settings | ((trained.on_tokens or {}) if backbone.tokens else {})
+        for settings in (self.config, self.entry(name_of)):
+            apart |= settings.get("trained", {}).get(method, {})
+        of_method = apart.pop("variant", self.variant(name_of))
+        if taps := apart.pop("taps", None):
+            backbone = backbone.with_taps(taps)
+        loss = apart.pop("loss", {})
+        own = self.recipe(name_of)
+        recipe = recipe or replace(own, loss=replace(own.loss, **loss), **apart)
+        if recipe.start == "warm":
+            backbone = warm_backbone(backbone)
+        file, record = self.training_files(name_of, method)
+        if name:
+            file = self.folder(name_of) / "studies" / f"{name}.safetensors"
+            record = file.with_suffix(".csv")
+        code = ["ttame_core.training", *self.code(name_of)]
+        about = {
+            "seed": self.seed + seed,
+            "data": self.config["data"][self.entry(name_of)["data"]],
+            "code": result_key(code, inputs=self.photographs(name_of, "train")),
+            **asdict(recipe),
+        }
+        return Training(
+            backbone,
+            variant or of_method,
+            partial(self.images, backbone, "train"),
+            recipe,
+            self.seed + seed,
+            file,
+            record,
+            about,
+            self._training(name_of).get("workers", 0),
+        )
+
+    def explainer(
+        self,
+        backbone: Backbone,
+        progress: Tell | None = None,
+        method: str = "t-tame",
+    ) -> TTAME:
+        """Load a backbone's explainer; where there is none of this recipe, train it first.
+
+        ``progress`` is called with (steps done, steps in all) while training. A NotServedError is
+        raised if the method, a key of `TRAINED`, cannot serve the backbone.
+        """
+        training = self.training(backbone, method=method)
+        the_editions = self.home / training.file.relative_to(self.results)
+        return training.explainer([the_editions], progress)
+
+    def rivals_to_train(self, backbone: Backbone) -> list[str]:
+        """Name the compared methods that are trained beside T-TAME and can serve a backbone."""
+        rivals = []
+        for name in self.config["evaluate"]["methods"]:
+            if name in TRAINED and name != "t-tame":
+                with suppress(NotServedError):
+                    self.training(backbone, method=name)
+                    rivals.append(name)
+        return rivals
+
+
+def of_imagenet() -> list[str]:
+    """Name the classifiers that know ImageNet's classes: all but those of the demo."""
+    from ttame_book.demo.classifiers import DEMO_BACKBONES
+
+    return [name for name in known_names() if name not in DEMO_BACKBONES]

@@ -1,0 +1,27 @@
+"""What costs much is kept beside a backbone's results, under the key of all that it depends on."""
+
+from typing import Any
+
+from ttame_book.editions.edition import Edition
+from ttame_book.editions.keys import result_key
+from ttame_core.classifiers.backbone import Backbone
+from ttame_core.methods import Method
+from ttame_core.metrics.cache import KeptConfidences, KeptMaps
+from ttame_core.recipes import METHODS
+
+
+def kept_answers(edition: Edition, backbone: Backbone) -> KeptConfidences:
+    """Keep a classifier's answers: a killed run goes on from them, a repeated one asks nothing."""
+    code = ["ttame_core.metrics.perturbations", *edition.classifier_code(backbone.name)]
+    folder = edition.home / edition.folder(backbone.name).name / "answers"
+    return KeptConfidences(backbone, folder, result_key(code))
+
+
+def kept_maps(
+    edition: Edition, backbone: Backbone, name: str, method: Method, options: dict[str, Any]
+) -> KeptMaps:
+    """Keep a method's maps, for all runs of the edition."""
+    code = [METHODS[name].made_by, *edition.classifier_code(backbone.name)]
+    about = result_key(code, {"options": options, **backbone.identity()})
+    folder = edition.home / edition.folder(backbone.name).name / "maps" / name
+    return KeptMaps(method, folder, about)

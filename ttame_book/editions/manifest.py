@@ -1,0 +1,71 @@
+"""What made a result: commit, versions, machine."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = (
+    "ttame_core",
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning-fabric",
+    "grad-cam",
+    "numpy",
+    "pandas",
+)
+
+
+def machine() -> dict[str, Any]:
+    """Tell device, threads, versions and the memory that was needed."""
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    return {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version()} | versions(),
+        "peak_memory_gb": peak_memory(),
+    }
+
+
+def peak_memory() -> float | None:
+    """Return the most memory this process has held, in GB; None on Windows, which does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes there, kilobytes elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 2)
+
+
+def commit(root: Path) -> str:
+    """Name the project's commit, with ``+`` where files other than results differ; or "unknown"."""
+    try:
+        ask = ["git", "-C", str(root)]
+        found = subprocess.run(
+            [*ask, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*ask, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found + ("+" if changed.strip() else "")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that numbers depend on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found

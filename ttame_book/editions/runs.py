@@ -1,0 +1,210 @@
+"""Runs of notebooks: strict parameters, folders, manifests."""
+
+import json
+import os
+import secrets
+import shlex
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from papermill.models import Parameter
+from papermill.translators import PythonTranslator
+
+from ttame_book.editions.configuration import SETTINGS, project_root
+from ttame_book.editions.edition import Edition
+from ttame_book.editions.manifest import commit, machine
+from ttame_core.errors import TTAMEError, nearest
+from ttame_core.files import atomic_path
+
+SHELL_NAMES = {"In", "Out"}  # what IPython itself leaves in a notebook's namespace
+COUNTS_AS = {"float": ("int",)}  # types of values that will do for another
+MAKES_BACKBONES = "02_backbones"
+
+
+@dataclass
+class Run:
+    """One run of a notebook: its edition, its folder, what it wrote.
+
+    Attributes
+    ----------
+    notebook : str
+        Name without suffix.
+    parameters : dict
+        Those that were given, None left out.
+    edition : Edition
+        Configuration with the parameters applied.
+    folder : Path
+        Where its outputs go.
+    """
+
+    notebook: str
+    parameters: dict[str, Any]
+    edition: Edition
+    folder: Path
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    outputs: list[str] = field(default_factory=list)
+    drawn: str = field(default_factory=partial(secrets.token_hex, 4))  # two may start at once
+
+    @property
+    def run_id(self) -> str:
+        """Name of this run, the same in its manifest and its scores."""
+        of_what = self.parameters.get("backbone") or self.edition.name
+        return f"{self.notebook}-{of_what}-{self.started:%Y%m%dT%H%M%SZ}-{self.drawn}"
+
+    def save_table(self, table: pd.DataFrame, name: str) -> None:
+        """Write a table as Parquet or CSV, by the suffix of its name."""
+        with atomic_path(self.folder / name) as path:
+            if path.suffix == ".parquet":
+                table.to_parquet(path, index=False)
+            else:
+                table.to_csv(path, index=False)
+        self.outputs.append(name)
+
+    def save_scores(self, scores: pd.DataFrame, name: str) -> pd.DataFrame:
+        """Write per-image scores with what they are of, and return them as written."""
+        backbone = self.parameters["backbone"]
+        scores = scores.assign(
+            edition=self.edition.name,
+            backbone=backbone,
+            variant=self.edition.variant(backbone),
+            seed=self.edition.seed,
+            run_id=self.run_id,
+        )
+        self.save_table(scores, name)
+        return scores
+
+    def save_texts(self, texts: dict[str, str], name: str) -> None:
+        """Write one thing in several forms: texts by the suffixes of their files."""
+        for suffix, text in texts.items():
+            with atomic_path((self.folder / name).with_suffix(suffix)) as path:
+                path.write_text(text)
+            self.outputs.append(f"{name}{suffix}")
+
+    def save_figure(self, figure: Figure, name: str) -> None:
+        """Write a figure as PNG or, with a PDF beside it, as SVG, by the suffix of its name."""
+        names = [name, name.replace(".svg", ".pdf")] if name.endswith(".svg") else [name]
+        for each in names:
+            with atomic_path(self.folder / each) as path:
+                undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+                figure.savefig(path, metadata=undated.get(path.suffix))
+        self.outputs += names
+
+    def save_manifests(self, name: str) -> pd.DataFrame:
+        """Write the manifests of all notebooks that ran for this edition as one file.
+
+        Returns a row a run: backbone, run (the name of its manifest), device, threads, minutes,
+        peak memory in GB, commit.
+        """
+        files = sorted(self.edition.results.glob("*/[0-9][0-9]_*.json"))
+        manifests = [json.loads(file.read_text()) for file in files]
+        with atomic_path(self.folder / name) as path:
+            path.write_text(json.dumps([*manifests, self.manifest()], indent=1) + "\n")
+        self.outputs.append(name)
+        runs = pd.DataFrame(
+            manifests, columns=["device", "threads", "seconds", "peak_memory_gb", "commit"]
+        )
+        runs["seconds"] = [f"{seconds / 60:.1f}" for seconds in runs["seconds"]]
+        runs.insert(0, "backbone", [file.parent.name for file in files])
+        runs.insert(1, "run", [file.stem for file in files])
+        return runs.rename(columns={"seconds": "minutes", "peak_memory_gb": "GB"})
+
+    def finish(self) -> None:
+        """Write the manifest, say what was written, drop the checkpoints of what was trained."""
+        with atomic_path(self.folder / f"{self.notebook}.json") as path:
+            path.write_text(json.dumps(self.manifest(), indent=1) + "\n")
+        for checkpoint in self.folder.rglob("*.checkpoint"):
+            if checkpoint.with_suffix(".safetensors").is_file():
+                checkpoint.unlink()
+        relative = os.path.relpath(self.folder, self.edition.root)
+        print(f"written to {relative}: {', '.join([*self.outputs, f'{self.notebook}.json'])}")
+
+    def manifest(self) -> dict[str, Any]:
+        """Say which command, commit, parameters, versions, seed and device made the outputs."""
+        return {
+            "run_id": self.run_id,
+            "notebook": self.notebook,
+            "edition": self.edition.name,
+            "parameters": self.parameters,
+            "command": self.command(),
+            "commit": commit(self.edition.root),
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": round((datetime.now(UTC) - self.started).total_seconds(), 1),
+            "seed": self.edition.seed,
+            "outputs": self.outputs,
+            **machine(),
+        }
+
+    def command(self) -> str:
+        """Return the papermill line that repeats this run."""
+        given = " ".join(
+            f"-y {shlex.quote(f'{k}: {json.dumps(v)}')}"
+            if isinstance(v, list)
+            else f"-p {k} {shlex.quote(str(v))}"
+            for k, v in self.parameters.items()
+        )
+        return f"papermill notebooks/{self.notebook}.ipynb {self.notebook}-out.ipynb {given}"
+
+
+def parameters_of(notebook: Path) -> dict[str, Parameter]:
+    """Read the parameters of a notebook out of its cell with that tag, with types and meanings.
+
+    A cell has a line each, ``steps: int = None  # optimiser steps``; None always means: the
+    edition's.
+    """
+    cells = json.loads(notebook.read_text())["cells"]
+    tagged = next(c for c in cells if "parameters" in c["metadata"].get("tags", []))
+    return {p.name: p for p in PythonTranslator.inspect({"source": "".join(tagged["source"])})}
+
+
+def start_run(notebook: str, namespace: dict[str, Any]) -> Run:
+    """Check a notebook's parameters, seed torch, open its folder.
+
+    Call it right after the parameters and the imports. In a kernel where the notebook has run
+    before, names it does not know are its own variables and pass.
+
+    Parameters
+    ----------
+    notebook : str
+        Name without suffix.
+    namespace : dict
+        The notebook's ``globals()``; ``_ttame_started`` is set there. papermill only warns of a
+        parameter that a notebook does not know; here it is an error.
+
+    Raises
+    ------
+    TTAMEError
+        For an unknown or ill-typed parameter, edition or backbone, with the nearest valid names.
+    """
+    known = parameters_of(project_root() / "notebooks" / f"{notebook}.ipynb")
+    literals = (str, int, float, list, dict, tuple, type(None))
+    given = {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_") and name not in SHELL_NAMES and isinstance(value, literals)
+    }
+    if "_ttame_started" in namespace:
+        given = {name: given[name] for name in known if name in given}
+    for name, value in given.items():
+        if name not in known:
+            raise TTAMEError(f"{notebook} has no parameter {name!r}; {nearest(name, known)}")
+        wanted = known[name].inferred_type_name
+        if value is not None and type(value).__name__ not in (wanted, *COUNTS_AS.get(wanted, ())):
+            raise TTAMEError(
+                f"parameter {name} ({known[name].help}) is {value!r}; expected {wanted}"
+            )
+    parameters: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    settings = {k: v for k, v in parameters.items() if k in SETTINGS}
+    edition = Edition.read(parameters["edition"], settings, results=parameters.get("results"))
+    torch.manual_seed(edition.seed)
+    folder = edition.folder(parameters["backbone"]) if "backbone" in known else edition.results
+    if notebook == MAKES_BACKBONES:
+        folder = edition.results / "backbones"
+    folder.mkdir(parents=True, exist_ok=True)
+    namespace["_ttame_started"] = True
+    return Run(notebook, parameters, edition, folder)

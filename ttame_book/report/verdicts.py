@@ -1,0 +1,215 @@
+"""What the scores of an edition say to the paper's claims: a verdict on each, computed.
+
+``names`` are the backbones that stand for each family, where there is one; ``values`` are each
+cell's scores by image.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from ttame_book.report.claims import CLAIMS, LEVEL, VERDICTS, Cell, Claim, Comparison
+from ttame_book.report.intervals import clearness, simultaneous_intervals
+from ttame_core.classifiers.taps import TAPS
+
+CONFIRMED, NOT_CONFIRMED, UNDECIDED, NOT_APPLICABLE = VERDICTS
+
+
+def evidence(
+    scores: pd.DataFrame,
+    ablated: pd.DataFrame,
+    sanity: pd.DataFrame,
+    costs: pd.DataFrame,
+    taps: Mapping[str, Any],
+) -> pd.DataFrame:
+    """Bring together what the claims are judged by, in one table of scores.
+
+    ``ablated`` are the ablations', of further training seeds too; ``sanity`` has rank correlations,
+    ``costs`` forward passes, a row a method, and ``taps`` are the edition's own sets by backbone,
+    where they are not the default ones. Columns of the result are backbone, table (of the
+    ablations, or empty), method, measure, v, image_id, value.
+    """
+    rows = ablated[ablated["table"].isin(["VI", "VII", "seeds"])]
+    if "taps" in rows:
+        # Table VII is of the edition's own taps: where Table VI has several sets, only its rows of
+        # the same set are taken
+        own = rows["backbone"].map(lambda name: taps.get(name) or next(iter(TAPS.get(name, [""]))))
+        rows = rows[rows["taps"].isin(["", None]) | (rows["taps"] == own)]
+    counted = costs.assign(measure="forwards", v=0, image_id="cost", value=costs["forwards"])
+    columns = ["backbone", "table", "method", "measure", "v", "image_id", "value"]
+    others = [table.assign(table="")[columns] for table in (scores, sanity, counted)]
+    return pd.concat([others[0], rows[columns], *others[1:]])
+
+
+def compare(
+    scores: pd.DataFrame,
+    names: Mapping[str, str],
+    claims: Sequence[Claim] = CLAIMS,
+    chance: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
+    """Make every comparison that the claims need, image by image, with scores from `evidence`.
+
+    The intervals of a claim hold together at 95 % (Bonferroni: of the corrections the one whose
+    intervals are what decides). They are over images, not over training seeds. ``chance`` is the
+    confidence in per cent that each backbone's classes have by chance.
+
+    Returns
+    -------
+    DataFrame
+        A row a comparison: claim, backbone, measure, v; left and right with their means on the
+        images that both have; difference, low, high; claimed, what the claim says of the
+        difference; images; clearness, how far the difference is from that bound, in reaches of the
+        interval towards it (above 1: as claimed, below -1: otherwise); outcome, the same in words,
+        "missing" where the edition lacks a side.
+    """
+    kept = scores[scores["measure"] != "invalid"].dropna(subset="value")
+    values: dict[Cell, pd.Series] = {}
+    places = ["method", "measure", "v", "table"]
+    for family, backbone in names.items():
+        own = kept[kept["backbone"] == backbone]
+        for place, group in own.groupby(places, observed=True):
+            cell = Cell(family, **dict(zip(places, place, strict=True)))  # type: ignore[arg-type]
+            values[cell] = group.groupby("image_id")["value"].mean()
+    return pd.DataFrame(
+        [row for claim in claims for row in _compared(claim, values, names, chance or {})]
+    )
+
+
+def verdicts(compared: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+    """Judge claims by the comparisons of `compare`, a row a claim.
+
+    A claim is confirmed where every comparison it needs comes out as claimed, not confirmed where
+    one comes out otherwise, undecided where neither holds, and not applicable where one is missing.
+    The row says how many came out each way (what is mixed counts as two), and names the one that
+    decides: the least clear, or the clearest against the claim.
+    """
+    return pd.DataFrame([_verdict(c, compared[compared["claim"] == c.number]) for c in claims])
+
+
+def _compared(
+    claim: Claim,
+    values: Mapping[Cell, pd.Series],
+    names: Mapping[str, str],
+    chance: Mapping[str, float],
+) -> Iterator[dict[str, object]]:
+    """Make the rows of `compare` for one claim."""
+    all_tests = (*claim.tests, *claim.mixed)
+    tests = [test for test in all_tests if not test.optional or test.right in values]
+    sides = [_sides(test, values) for test in tests]
+    differences = [(side["left"] - side["right"]).to_numpy() for side in sides]
+    intervals = simultaneous_intervals(differences, 1 - LEVEL)
+    for test, side, apart, ends in zip(tests, sides, differences, intervals, strict=True):
+        left, right = side.mean()
+        sign = -1 if test.less else 1
+        clear = sign * clearness(apart, test.bound, ends, LEVEL / len(tests))
+        # what training seeds differ by, images cannot decide
+        if abs(left - right - test.bound) < _seed_range(test, values):
+            clear = min(max(clear, -1.0), 1.0)
+        # a lead that would go below chance cannot be had: its absence says nothing
+        least = chance.get(names.get(test.left.family, ""), -math.inf)
+        if test.less and test.bound < 0 and right + test.bound < least:
+            clear = max(clear, -1.0)
+        if test.exact:
+            clear = math.inf if sign * (left - right - test.bound) >= 0 else -math.inf
+        mixed = test in claim.mixed
+        words = ("better", "worse") if mixed else ("as claimed", "otherwise")
+        outcome = words[0] if clear > 1 else words[1] if clear < -1 else "undecided"
+        relation = ("<" if test.less else ">") + ("=" if test.exact else "")
+        yield {
+            "claim": claim.number,
+            **_in_words(test, names),
+            "left_mean": left,
+            "right_mean": right,
+            "difference": left - right,
+            "low": ends[0],
+            "high": ends[1],
+            "claimed": "mixed" if mixed else f"{relation} {test.bound:g}",
+            "images": len(apart),
+            "clearness": clear if len(apart) else math.nan,
+            "outcome": outcome if len(apart) else "missing",
+        }
+
+
+def _sides(test: Comparison, values: Mapping[Cell, pd.Series]) -> pd.DataFrame:
+    """Take left and right on the images that both have."""
+
+    def value(cell: Cell) -> pd.Series:
+        found = values.get(replace(cell, minus=""), pd.Series(dtype=float))
+        other = replace(cell, method=cell.minus, minus="")
+        return found - value(other) if cell.minus else found
+
+    left = value(test.left)
+    right = value(test.right) if test.right else 0 * left
+    return pd.DataFrame({"left": left, "right": right}).dropna()
+
+
+def _seed_range(test: Comparison, values: Mapping[Cell, pd.Series]) -> float:
+    """Tell how far training seeds are apart, for comparisons between ablations; 0 for others."""
+    ranges = [0.0]
+    for cell in (test.left, test.right):
+        if cell and cell.table:
+            seeds = replace(cell, method="", minus="", table="seeds")
+            means = [v.mean() for c, v in values.items() if replace(c, method="") == seeds]
+            ranges.append(max(means, default=0) - min(means, default=0))
+    return max(ranges)
+
+
+def _in_words(test: Comparison, names: Mapping[str, str]) -> dict[str, object]:
+    """Name backbones, measure and sides; a side says its backbone where there are two."""
+    cells = [cell for cell in (test.left, test.right) if cell]
+    where = list(dict.fromkeys(names.get(cell.family, f"no {cell.family}") for cell in cells))
+    labels = []
+    for cell in cells:
+        label = f"{cell.method} minus {cell.minus}" if cell.minus else cell.method
+        labels.append(label + (f" on {names.get(cell.family)}" if len(where) > 1 else ""))
+    left, right = [*labels, ""][:2]
+    place = {"backbone": ", ".join(where), "measure": test.left.measure, "v": test.left.v}
+    return {**place, "left": left, "right": right}
+
+
+def _verdict(claim: Claim, rows: pd.DataFrame) -> dict[str, object]:
+    clearness_of = rows["clearness"]
+    mixed = clearness_of[rows["claimed"] == "mixed"]
+    excused = clearness_of[rows["right"] == claim.exception].nsmallest(1)
+    extremes = [mixed.nlargest(1), -mixed.nsmallest(1)]  # one better at least, and one worse
+    clear = pd.concat([clearness_of.drop(mixed.index), *extremes])
+    needed = clear.drop(excused.index)
+    missing = rows[rows["outcome"] == "missing"]
+    if len(missing) or needed.empty:
+        verdict = NOT_APPLICABLE
+        deciding = f"missing: {_in_numbers(missing.iloc[0])}" if len(missing) else ""
+    else:
+        least = needed.min()
+        verdict = CONFIRMED if least > 1 else NOT_CONFIRMED if least < -1 else UNDECIDED
+        deciding = _in_numbers(rows.loc[needed.idxmin()])
+    named = ", ".join(rows["backbone"]).split(", ")  # a comparison of two backbones names both
+    return {
+        "number": claim.number,
+        "claim": claim.text,
+        "verdict": verdict,
+        "backbones": ", ".join(dict.fromkeys(named)),
+        "as claimed": int((clear > 1).sum()),
+        "otherwise": int((clear < -1).sum()),
+        "undecided": int(clear.between(-1, 1).sum()),
+        "decided by": deciding,
+    }
+
+
+def _in_numbers(row: pd.Series) -> str:
+    """Put a comparison in short: means, their difference with its interval, what is claimed."""
+
+    def short(column: str) -> str:
+        return f"{row[column]:.0f}" if abs(row[column]) >= 100 else f"{row[column]:.3g}"
+
+    place = f"{row['backbone']}, {row['measure']}" + (f"({row['v']:g})" if row["v"] else "")
+    if row["outcome"] == "missing":
+        return f"{place}, {row['left']}" + (f" against {row['right']}" if row["right"] else "")
+    text = f"{place}: {row['left']} {short('left_mean')}"
+    if row["right"]:
+        text += f", {row['right']} {short('right_mean')}; difference {short('difference')}"
+    if row["low"] <= row["high"]:  # no count
+        text += f" [{short('low')}, {short('high')}]"
+    return f"{text}; claimed {row['claimed']}"

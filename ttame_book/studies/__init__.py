@@ -1,0 +1,1 @@
+"""What a notebook does beyond one call."""

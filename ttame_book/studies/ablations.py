@@ -1,0 +1,156 @@
+"""The paper's ablations (Tables VI, VII), training seeds, the released code, and beyond."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from ttame_book.editions.edition import Edition
+from ttame_core.classifiers.backbone import Backbone
+from ttame_core.classifiers.taps import TAPS, attention_norms
+from ttame_core.errors import NotServedError
+from ttame_core.explainer import TTAME
+from ttame_core.progress import Tell
+from ttame_core.recipes import ORDERS, TRAINED, Recipe
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A way to train or evaluate that departs from the proposed one in the parts it names."""
+
+    table: str  # where paper or book show it: "VI", "VII", "seeds", "released", "beyond"
+    label: str  # the row's name there
+    variant: str = "proposed"
+    taps: Any = None  # name of a set, or layers; the edition's by default
+    masking: str | None = None  # order in training and evaluation; the family's by default
+    evaluated_with: str | None = None  # order in evaluation alone
+    changes: dict[str, Any] = field(default_factory=dict)  # fields of the recipe
+    seed: int = 0  # added to the edition's
+    method: str = "t-tame"  # key of TRAINED that gives the recipe and, where it has own ones, taps
+    named_taps: str = ""  # name of the set, where the table has several
+
+    @property
+    def name(self) -> str:
+        """A name for files."""
+        label = f"{self.label}, {self.named_taps} taps" if self.named_taps else self.label
+        return f"{self.table}-{label}".replace(" ", "_").replace(",", "").replace("/", "-")
+
+
+LABELS = {
+    "proposed": "proposed",
+    "no_skip": "no skip",
+    "no_skip_no_batch_norm": "no skip, no batch norm",
+    "sigmoid": "sigmoid in the branch",
+    "two_taps": "two layers",
+    "one_tap": "one layer",
+}
+"""The rows of Table VI, variants of the attention mechanism, in words."""
+
+
+def ablations(backbone: Backbone, recipe: Recipe, seeds: Iterable[int] = ()) -> list[Ablation]:
+    """List a backbone's ablations: Tables VI, VII, training seeds, the released code's departures.
+
+    ``recipe`` is the proposed method's, and ``seeds`` are training seeds beside 0. For a VGG Table
+    VI has both sets of taps. Where an edition taps other layers than the default ones, it has the
+    proposed method at those too.
+    """
+    sets = TAPS.get(backbone.name, {})
+    both = "max-pool" in sets  # a VGG, of which the paper shows both sets
+    rows = [
+        Ablation("VI", label, variant, taps, named_taps=taps or "")
+        for taps in (sets if both else [None])
+        for variant, label in LABELS.items()
+    ]
+    rows += [
+        Ablation("VI", f"proposed, at {', '.join(layers)}", taps=name)
+        for name, layers in sets.items()
+        if not both and layers != backbone.taps
+    ]
+    other = next(order for order in ORDERS if order != backbone.masking)
+    rows.append(Ablation("VII", "matched", masking=backbone.masking))
+    rows.append(Ablation("VII", "mismatched", masking=other))
+    rows += [Ablation("seeds", f"seed {seed}", seed=seed) for seed in (0, *seeds)]
+    released = partial(Ablation, "released")
+    rough = replace(recipe.loss, released_variation=True)
+    drawn = "in-batch" if recipe.other_classes == "uniform" else "uniform"
+    rows.append(released("as in the paper"))
+    rows.append(released("variation term", changes={"loss": rough}))
+    rows.append(released(f"{drawn} classes", changes={"other_classes": drawn}))
+    rows.append(released("train-mode backbone", changes={"backbone_mode": "train"}))
+    if backbone.tokens:
+        with suppress(NotServedError):  # its taps are no blocks with norms
+            norms = list(attention_norms(backbone.model, backbone.taps))
+            rows.append(released("taps at the norms", taps=norms))
+        rows.append(released("raw masks in evaluation", evaluated_with="image"))
+    return rows
+
+
+def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
+    """List what goes beyond the paper, one part at a time, where the edition compares any of it.
+
+    These are the paper's recipe, each variant compared, and the matched ones with one of their
+    parts as in the paper, or left out.
+    """
+    compared = edition.config["evaluate"]["methods"]
+    variants = {}
+    for method, trained in TRAINED.items():
+        if trained.kind == "beyond" and method in compared:
+            with suppress(NotServedError):
+                variants[method] = edition.training(backbone, method=method).variant
+    rows = [Ablation("beyond", "the paper's recipe")] if variants else []
+    rows += [Ablation("beyond", name, v, method=name) for name, v in variants.items()]
+    weights = edition.recipe(backbone.name).loss
+    for method, variant in variants.items():
+        settings = TRAINED[method].settings
+        # only the matched ones, whose masks are trained as they are evaluated, have several parts
+        if settings.get("mask") != "min-max":
+            continue
+        short = method.removeprefix("t-tame-")
+        row = partial(Ablation, "beyond", variant=variant, method=method)
+        rows.append(row(label=f"{short}, sigmoid masks", changes={"mask": "sigmoid"}))
+        rows.append(row(label=f"{short}, the paper's weights", changes={"loss": weights}))
+        if settings.get("start") == "warm":
+            rows.append(row(label=f"{short}, random start", changes={"start": "random"}))
+            rows.append(row(label=f"{short}, explained without sigmoid", variant="scaled"))
+        elif backbone.tokens:
+            norms = list(attention_norms(backbone.model, backbone.taps))
+            rows.append(row(label=f"{short}, last blocks", taps=norms))
+            rows.append(row(label=f"{short}, outputs of the blocks", taps="spread"))
+            rows.append(row(label=f"{short}, no smoothing", variant="scaled"))
+    return rows
+
+
+def by_taps(scores: pd.DataFrame) -> pd.DataFrame:
+    """Name a backbone's set of taps with it, for tables that rank within each set."""
+    taps = scores.get("taps", pd.Series("", scores.index)).fillna("")
+    named = scores["backbone"] + (", " + taps + " taps").where(taps != "", "")
+    return scores.assign(backbone=named)
+
+
+def study_recipe(edition: Edition, name: str, recipe: Recipe | None = None) -> Recipe:
+    """Return a backbone's recipe, or another, with at most the steps of the edition's ablations."""
+    recipe = recipe or edition.recipe(name)
+    return replace(recipe, steps=min(recipe.steps, edition.config["ablate"]["steps"]))
+
+
+def ablate(edition: Edition, name: str, ablation: Ablation, progress: Tell | None = None) -> TTAME:
+    """Train or load an ablation of the backbone of a name, ready for evaluation.
+
+    ``progress`` is called with (steps done, steps in all) while training.
+    """
+    backbone = edition.backbone(name, masking=ablation.masking)
+    of_method = edition.training(backbone, method=ablation.method)
+    recipe = replace(study_recipe(edition, name, of_method.recipe), **ablation.changes)
+    backbone = backbone.with_taps(ablation.taps) if ablation.taps else of_method.backbone
+    training = edition.training(
+        backbone, ablation.variant, recipe=recipe, seed=ablation.seed, name=ablation.name
+    )
+    # "proposed", "matched", "seed 0", "as in the paper" are one training: any file of it will do
+    same = sorted(training.file.parent.glob("*.safetensors"))
+    explainer = training.explainer(same, progress)
+    if ablation.evaluated_with:
+        backbone.masking = ablation.evaluated_with
+    return explainer

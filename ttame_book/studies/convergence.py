@@ -1,0 +1,47 @@
+"""How AD and IC depend on learning rate and number of steps: the grid search, and convergence."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from ttame_book.editions.edition import Edition
+from ttame_core.classifiers.backbone import Backbone
+from ttame_core.errors import NotServedError
+from ttame_core.explainer import TTAME
+from ttame_core.progress import Tell
+from ttame_core.recipes import OURS, Recipe
+from ttame_core.training import initialise
+
+
+def grid(edition: Edition, name: str) -> list[Recipe]:
+    """List a backbone's grid search: learning rates by steps, the edition's own among them."""
+    settings = {**edition.config["tune"], **edition.entry(name).get("tune", {})}
+    recipe = edition.recipe(name)
+    rates = sorted({*settings["max_lr"], recipe.max_lr})
+    lengths = sorted({*settings["steps"], recipe.steps})
+    return [replace(recipe, max_lr=rate, steps=steps) for steps in lengths for rate in rates]
+
+
+def training_lengths(
+    edition: Edition, backbone: Backbone, progress: Callable[[str], Tell] | None = None
+) -> Iterator[tuple[str, int, TTAME]]:
+    """Train each kind of T-TAME for its own number of steps and for those of ``converge``.
+
+    ``progress`` takes what is being done, and returns what is called with (steps done, steps in
+    all). Yields method, steps and explainer; first what each method starts from, after 0 steps. One
+    that cannot serve the backbone is left out.
+    """
+    for method in OURS:
+        try:
+            full = edition.training(backbone, method=method)
+        except NotServedError:
+            continue
+        untrained = TTAME(full.backbone, full.variant, seed=full.seed).eval()
+        initialise(untrained, full.images(), full.recipe)
+        yield method, 0, untrained
+        for steps in sorted({*edition.config["converge"]["steps"], full.recipe.steps}):
+            name = f"{method},steps={steps}"
+            recipe = replace(full.recipe, steps=steps)
+            # each is trained from its start, as OneCycleLR spreads the rates over all its steps
+            training = edition.training(full.backbone, full.variant, recipe=recipe, name=name)
+            tell = progress(name) if progress else None
+            yield method, steps, training.explainer([full.file], tell)

@@ -1,0 +1,1 @@
+"""Which classifier, which layers, how fast?"""

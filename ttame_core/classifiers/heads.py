@@ -1,0 +1,81 @@
+"""The head of a classifier: its last layer, and which layers' feature maps it reads."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ttame_core.classifiers.backbone import Backbone
+from ttame_core.classifiers.hooks import capture, hooked
+from ttame_core.errors import NotServedError, TTAMEError
+
+
+def warm_backbone(backbone: Backbone) -> Backbone:
+    """Return a backbone whose last tap its head reads, around the same classifier.
+
+    The same one where that is so already; else one with a layer that the head reads for its last
+    tap: a layer norm, as behind a transformer's last block, or the first such layer. Raises a
+    `NotServedError` if there is none: the head is more than one linear layer on pooled feature maps
+    or a class token.
+    """
+    modules, last = dict(backbone.model.named_modules()), backbone.taps[-1]
+    found = read_by_head(backbone, [name for name in modules if name])
+    if not found:
+        raise NotServedError(
+            f"the head of {backbone.name} is not one linear layer on pooled feature maps or a class token, "
+            "so there is no warm start"
+        )
+    norms = [layer for layer in found if isinstance(modules[layer], nn.LayerNorm)]
+    read = (norms or [last if last in found else found[0]])[0]
+    return backbone if read == last else backbone.with_taps((*backbone.taps[:-1], read))
+
+
+def head_of(backbone: Backbone) -> nn.Linear | nn.Conv2d:
+    """Return the last linear or convolutional layer of K outputs; a head may have more layers.
+
+    Raises a `NotServedError` if there is none.
+    """
+    layers = [m for m in backbone.model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    heads = [layer for layer in layers if len(layer.weight) == backbone.num_classes]
+    if not heads:
+        raise NotServedError(f"no head of {backbone.num_classes} outputs found in {backbone.name}")
+    return heads[-1]
+
+
+@torch.no_grad()
+def read_by_head(backbone: Backbone, layers: Sequence[str]) -> list[str]:
+    """List those of the layers whose feature maps, pooled, or whose class token go into the head.
+
+    They come in the order in which they run. Raises a `NotServedError` if there is no `head_of`.
+    """
+    # numbers are compared, as no two libraries name the way from maps to head alike; noise for an
+    # image, so that no two layers agree by chance, as they do on a black one
+    size = backbone.preprocessing.image_size
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    taken: list[Tensor] = []
+    listen = {head_of(backbone): lambda head, given, output: taken.append(given[0])}
+    with capture(backbone.model, layers) as outputs, hooked(listen):
+        backbone(images.to(backbone.mean))
+    if len(taken) != 1:
+        return []
+    wanted = taken[0].mean((2, 3)) if taken[0].ndim == 4 else taken[0]  # (B, C)
+    close = 1e-4 * wanted.abs().max()  # means in another order differ by rounding, layers by more
+    return [
+        layer
+        for layer, output in outputs.items()
+        if any(
+            pooled.shape == wanted.shape and (pooled - wanted).abs().max() <= close
+            for pooled in _pooled(backbone, output)
+        )
+    ]
+
+
+def _pooled(backbone: Backbone, output: Any) -> list[Tensor]:
+    """Pool a layer's output ``(B, C)`` in the ways that heads do; none where it is no map."""
+    try:
+        grid = backbone.grid(output)
+    except TTAMEError:
+        return []
+    ways = [grid.mean((2, 3)), grid.relu().mean((2, 3))]  # a ReLU may be no layer, as in a DenseNet
+    return ways + ([output[:, 0]] if output.ndim == 3 else [])

@@ -1,0 +1,28 @@
+"""Integrated gradients (Sundararajan et al., ICML 2017), through Captum."""
+
+import torch
+from torch import Tensor
+
+from ttame_core.classifiers.backbone import Backbone, batch_that_suits
+from ttame_core.errors import needed
+from ttame_core.masking import minmax
+from ttame_core.methods import EXTRA, Method
+
+
+def integrated_gradients(backbone: Backbone, steps: int = 50, chunk: int | None = None) -> Method:
+    """From a black image to the image, at ``steps`` points (Gauss-Legendre); maps ``(B, H, W)``.
+
+    A map is the positive part of the attributions' sum over the colours.
+    """
+    attr = needed("captum.attr", EXTRA, "integrated-gradients")
+    attribution = attr.IntegratedGradients(backbone)
+
+    def explain(images: Tensor, classes: Tensor) -> Tensor:
+        at_once = max(chunk or batch_that_suits(images), len(images))
+        with torch.enable_grad():
+            values = attribution.attribute(
+                images, target=classes, n_steps=steps, internal_batch_size=at_once
+            )
+        return minmax(values.detach().to(images).sum(1).relu())
+
+    return explain

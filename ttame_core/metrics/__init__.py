@@ -1,0 +1,9 @@
+"""How good is a map?"""
+
+from ttame_core import lazy
+
+MODULES = {
+    "measures": ("CURVES", "MASKING", "MEASURES", "ROAD", "energy_inside", "pointing_game"),
+    "scores": ("evaluate", "score_batch"),
+}
+__getattr__, __dir__, __all__ = lazy(__name__, MODULES)

@@ -1,0 +1,171 @@
+"""What an explanation costs: passes, arithmetic, time and memory, counted and measured."""
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
+
+from ttame_core.classifiers.backbone import Backbone
+from ttame_core.classifiers.hooks import hooked, unwrap_logits
+
+
+@dataclass
+class Passes:
+    """Images that went through a classifier, forwards and backwards."""
+
+    forwards: int = 0
+    backwards: int = 0
+
+
+@contextmanager
+def counted_passes(model: nn.Module) -> Iterator[Passes]:
+    """Count the images that pass through a classifier while the block runs.
+
+    A backward pass counts the images whose logits get a gradient, however far back it goes. What
+    runs only behind some inner layer counts once for the image that went in; `explanation_costs`
+    gives its arithmetic.
+    """
+    passes = Passes()
+
+    def came_back(gradient: Tensor) -> None:
+        passes.backwards += int(gradient.flatten(1).any(1).sum())
+
+    def went_through(module: nn.Module, args: tuple, output: Any) -> None:
+        passes.forwards += len(args[0])
+        logits = unwrap_logits(output)
+        if logits.requires_grad:
+            logits.register_hook(came_back)
+
+    with hooked({model: went_through}):
+        yield passes
+
+
+class _Anywhere(ModuleTracker):
+    """Tells `FlopCounterMode` of no module, so that it counts all operations as one."""
+
+    # the real one's hooks on every module's input fail in `torch.autograd.grad` of an image
+    def __enter__(self) -> "_Anywhere":
+        return self
+
+    def __exit__(self, *args: Any) -> None:
+        pass
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follow the bytes of tensors made while the block runs: ``peak``, most alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive = self.peak = 0
+        self._known: weakref.WeakSet = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation and take note of the storages it made."""
+        storages = (a.untyped_storage() for a in tree_leaves(args) if isinstance(a, Tensor))
+        given = {id(storage) for storage in storages}
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                # a view, or an edit in place, has its operand's storage: nothing new is alive
+                if id(storage) not in given and storage not in self._known:
+                    self._known.add(storage)
+                    self._add(storage.nbytes())
+                    weakref.finalize(storage, self._add, -storage.nbytes())
+        return result
+
+    def _add(self, count: int) -> None:
+        self.alive += count
+        self.peak = max(self.peak, self.alive)
+
+
+@contextmanager
+def metered() -> Iterator[tuple[FlopCounterMode, LiveBytes]]:
+    """Count floating-point operations and bytes of live tensors while the block runs."""
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _Anywhere()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    # fused kernels would hide attention's products from the counter: single operations instead
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), counter, LiveBytes() as memory:
+            yield counter, memory
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def explanation_costs(
+    backbone: Backbone,
+    methods: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
+    images: Tensor,
+    classes: Tensor,
+    repeats: int = 5,
+    patience: float = 5.0,
+) -> pd.DataFrame:
+    """Measure what methods cost an image, all in one run.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The classifier explained.
+    methods : mapping of str to callable
+        ``(images, classes) -> maps``.
+    images, classes : Tensor
+        ``(B, 3, H, W)`` in [0, 1] and ``(B,)`` int64, explained at once.
+    repeats : int
+        Timed runs of each method, after a first run that counts.
+    patience : float
+        Seconds after which no further repetition begins.
+
+    Returns
+    -------
+    DataFrame
+        A row a method, each number an image: ``forwards`` and ``backwards`` (images passed through
+        the classifier), ``equivalents`` (arithmetic, in bare forward passes), ``milliseconds``
+        (median) and ``megabytes`` (peak of live tensors; what a library does in NumPy is not seen).
+    """
+    with metered() as (bare, _), torch.no_grad():
+        backbone(images)
+    rows = []
+    for name, method in methods.items():
+        with counted_passes(backbone.model) as passes, metered() as (flops, memory):
+            method(images, classes)
+        seconds: list[float] = []
+        begun = time.perf_counter()
+        while not seconds or (len(seconds) < repeats and time.perf_counter() - begun < patience):
+            seconds.append(timed(partial(method, images, classes)))
+        count = len(images)
+        rows.append(
+            {
+                "method": name,
+                "forwards": passes.forwards / count,
+                "backwards": passes.backwards / count,
+                "equivalents": flops.get_total_flops() / bare.get_total_flops(),
+                "milliseconds": 1000 * statistics.median(seconds) / count,
+                "megabytes": memory.peak / 1e6 / count,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Seconds of one call, the accelerator's queue emptied."""
+    begun = time.perf_counter()
+    function()
+    # an accelerator has only been told what to do by then
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter() - begun

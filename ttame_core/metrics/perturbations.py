@@ -1,0 +1,87 @@
+"""One path for all measures that ask the classifier: change images by maps, score, in chunks."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from ttame_core.classifiers.backbone import Backbone, batch_that_suits
+from ttame_core.errors import TTAMEError, nearest
+from ttame_core.masking import check_percentage, enlarged, mask_images, ranks
+from ttame_core.metrics.imputation import impute
+
+KINDS = ("masked", "morf", "lerf", "insertion", "deletion")
+"""Ways to change an image by its map; see `perturb`."""
+
+
+@torch.no_grad()
+def perturbed_confidences(
+    backbone: Backbone,
+    images: Tensor,
+    classes: Tensor,
+    maps: Tensor,
+    perturbations: Iterable[tuple[str, float]],
+    seed: int = 0,
+    chunk: int | None = None,
+) -> dict[tuple[str, float], Tensor]:
+    """Compute softmax scores of given classes for images changed by their maps.
+
+    Takes images ``(B, 3, H, W)`` and maps ``(B, h, w)`` in [0, 1], classes ``(B,)`` or ``(B, K)``
+    for K of each image, and pairs of kind and percentage v (see `perturb`). Gives scores in [0, 1],
+    in the shape of the classes, for each pair.
+
+    ``seed`` decides the order among equal map values and the imputation's noise; ``chunk``, images
+    a forward pass, changes the scores by rounding only. Raises a TTAMEError for an unknown kind, a
+    percentage out of range, or maps that are not one an image.
+    """
+    wanted = list(dict.fromkeys(perturbations))
+    for kind, v in wanted:
+        if kind not in KINDS:
+            raise TTAMEError(f"perturbation {kind!r} is unknown; {nearest(kind, KINDS)}")
+        check_percentage(v)
+    if maps.ndim != 3 or len(maps) != len(images):
+        raise TTAMEError(f"maps are {tuple(maps.shape)}; expected ({len(images)}, h, w)")
+    scores: dict[tuple[str, float], list[Tensor]] = {key: [] for key in wanted}
+    for part in torch.arange(len(images)).split(chunk or batch_that_suits(images)):
+        some, chosen = images[part], classes[part].reshape(len(part), -1)
+        large = enlarged(maps[part], images.shape[-2:])
+        # to mask by whole maps needs no order of the pixels, so that nothing is sorted for it
+        rank = ranks(large, seed) if any(key != ("masked", 100) for key in wanted) else None
+        for key in wanted:
+            logits = backbone.logits(perturb(backbone, some, large, rank, *key, seed))
+            scores[key].append(logits.softmax(1).gather(1, chosen))
+    return {key: torch.cat(parts).reshape(classes.shape) for key, parts in scores.items()}
+
+
+def perturb(
+    backbone: Backbone,
+    images: Tensor,
+    maps: Tensor,
+    rank: Tensor | None,
+    kind: str,
+    v: float,
+    seed: int = 0,
+) -> Tensor:
+    """Change images ``(B, 3, H, W)`` by their maps ``(B, H, W)``; the result is standardised.
+
+    ``masked``: the top v % of the map, at its soft values, masks the image (AD, IC; Sec. IV-B).
+    ``morf``, ``lerf``: the v % most or least relevant pixels are imputed (ROAD, Eq. 22, 23).
+    ``deletion``: the top v % become the mean colour. ``insertion``: all but the top v % is blurred
+    (both Petsiuk et al., BMVC 2018; sigma 5 px). ``rank`` holds the pixels' `ranks`, ``(B, H, W)``
+    int64; without it whole maps mask.
+    """
+    if rank is None:
+        return mask_images(images, maps, backbone.standardise, backbone.masking)
+    pixels = rank[0].numel()
+    count = round(v / 100 * pixels)
+    top = rank < count  # so many exactly, where a threshold would take all ties or none
+    if kind == "masked":
+        return mask_images(images, maps * top, backbone.standardise, backbone.masking)
+    if kind == "deletion":
+        return backbone.standardise(images) * ~top[:, None]  # 0 here is the mean colour
+    if kind == "insertion":
+        blurred = gaussian_blur(images, [11, 11], [5.0, 5.0])
+        return backbone.standardise(torch.where(top[:, None], images, blurred))
+    removed = top if kind == "morf" else rank >= pixels - count
+    return backbone.standardise(impute(images, removed, seed=seed))

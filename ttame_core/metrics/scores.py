@@ -1,0 +1,163 @@
+"""Scores of maps, one row an image: AD, IC, ROAD (Sec. IV-B), insertion, deletion, localisation."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ttame_core.classifiers.backbone import Backbone
+from ttame_core.errors import TTAMEError, nearest
+from ttame_core.images.reading import check_images
+from ttame_core.masking import enlarged
+from ttame_core.metrics.measures import LOCALISATION, MASKING, MEASURES, Percentages, invalid_maps
+from ttame_core.metrics.perturbations import perturbed_confidences
+
+
+def score_batch(
+    backbone: Backbone,
+    images: Tensor,
+    classes: Tensor,
+    full: Tensor,
+    maps: Tensor,
+    measures: Percentages = MASKING,
+    truth: Tensor | None = None,
+    seed: int = 0,
+    chunk: int | None = None,
+    allow_constant: bool = False,
+    confidences: Callable[..., dict[tuple[str, float], Tensor]] | None = None,
+) -> dict[tuple[str, float], Tensor]:
+    """Compute measures of a batch of maps.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The classifier explained.
+    images : Tensor
+        ``(B, 3, H, W)`` in [0, 1].
+    classes : Tensor
+        ``(B,)`` int64, model truth.
+    full : Tensor
+        ``(B,)`` in [0, 1], confidence in these for the images as they are.
+    maps : Tensor
+        ``(B, h, w)`` in [0, 1].
+    measures : mapping of str to sequence of float
+        Keys of `MEASURES` and their percentages v.
+    truth : Tensor, optional
+        ``(B, H, W)`` bool, pixels of the object.
+    seed : int
+        Seed of the order among equal map values, and of the imputation's noise.
+    chunk : int, optional
+        Images a forward pass, which changes the scores by rounding only; by default what suits the
+        device.
+    allow_constant : bool
+        Score maps that are the same everywhere: the all-ones control.
+    confidences : callable, optional
+        Asks the classifier in place of `perturbed_confidences`: a `KeptConfidences`.
+
+    Returns
+    -------
+    dict of (str, float) to Tensor
+        Measure and v to ``(B,)`` values, 0 to 100; ``coverage`` (v = 100), the map's mean in per
+        cent, and with ground truth `LOCALISATION` too. ``invalid`` (v = 100) is 1 for a map that
+        explains nothing; its other values are NaN.
+
+    Raises
+    ------
+    TTAMEError
+        For an unknown measure, a percentage out of range, or maps that are not one an image.
+    """
+    askable = [name for name, measure in MEASURES.items() if measure.perturbation]
+    for name in measures:
+        if name not in askable:
+            raise TTAMEError(f"measure {name!r} is unknown; {nearest(name, askable)}")
+    wanted = {(m, v): (MEASURES[m].perturbation, v) for m, vs in measures.items() for v in vs}
+    bad = invalid_maps(maps, allow_constant)
+    # scored as zeros, and struck out below: one map that is not finite stops no evaluation
+    maps = maps.masked_fill(bad[:, None, None], 0.0)
+    confidences = confidences or partial(perturbed_confidences, backbone)
+    seen = confidences(images, classes, maps, wanted.values(), seed, chunk)
+    whole = ("masked", 100)
+    if whole in seen:  # a mask of ones takes nothing away: what rounding adds is no increase
+        seen[whole] = torch.where((maps == 1).flatten(1).all(1), full, seen[whole])
+    values = {key: MEASURES[key[0]].read(full, seen[kind]) for key, kind in wanted.items()}  # type: ignore[misc]
+    large = enlarged(maps, images.shape[-2:])
+    values["coverage", 100] = 100 * large.mean((1, 2))
+    if truth is not None:
+        values |= {(m, 100): MEASURES[m].read(large, truth) for m in LOCALISATION}  # type: ignore[misc]
+    values = {key: column.masked_fill(bad, torch.nan) for key, column in values.items()}
+    return values | {("invalid", 100): bad.float()}
+
+
+def evaluate(
+    backbone: Backbone,
+    methods: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
+    batches: Iterable[dict],
+    measures: Percentages = MASKING,
+    seed: int = 0,
+    chunk: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    confidences: Callable[..., dict[tuple[str, float], Tensor]] | None = None,
+) -> pd.DataFrame:
+    """Score methods on the same images, one row an image, method, measure and v.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The classifier explained.
+    methods : mapping of str to callable
+        ``(images, classes) -> maps`` in [0, 1]; an explainer is one.
+    batches : iterable of dict
+        With ``image``, ``id`` and, where there is ground truth, ``mask`` ``(B, H, W)``.
+    measures : mapping of str to sequence of float
+        Keys of `MEASURES` and their percentages v.
+    seed : int
+        Seed of the order among equal map values, and of the imputation's noise.
+    chunk : int, optional
+        Images a forward pass; by default what suits the device.
+    progress : callable, optional
+        Called with the number of images done.
+    confidences : callable, optional
+        Asks the classifier; a `KeptConfidences` keeps its answers, and an evaluation that was
+        killed goes on from there.
+
+    Returns
+    -------
+    DataFrame
+        Columns method, measure, v, image_id, value. A map that explains nothing gets a row with
+        measure ``invalid`` and no scores, except for a method whose attribute ``constant`` says
+        that its maps are.
+
+    Raises
+    ------
+    TTAMEError
+        As `score_batch`; for maps of a wrong shape it names the method.
+    """
+    rows, done = [], 0
+    for batch in batches:
+        images = batch["image"].to(backbone.mean.device)
+        truth = batch["mask"].to(images.device) if "mask" in batch else None
+        check_images(images)
+        with torch.no_grad():
+            full, classes = backbone(images).softmax(1).max(1)
+        for name, method in methods.items():
+            maps = method(images, classes)
+            maps = getattr(maps, "maps", maps).to(images)
+            if maps.ndim != 3 or len(maps) != len(images):
+                raise TTAMEError(
+                    f"{name} gives maps {tuple(maps.shape)}; expected ({len(images)}, h, w)"
+                )
+            constant = getattr(method, "constant", False)
+            known = (backbone, images, classes, full, maps, measures, truth, seed, chunk)
+            values = score_batch(*known, allow_constant=constant, confidences=confidences)
+            values["confidence", 100] = 100 * full
+            bad = values["invalid", 100].tolist()
+            for (measure, v), column in values.items():
+                for image_id, value, skip in zip(batch["id"], column.tolist(), bad, strict=True):
+                    if not skip or measure == "invalid":
+                        rows.append((name, measure, v, image_id, value))
+        done += len(images)
+        if progress:
+            progress(done)
+    return pd.DataFrame(rows, columns=["method", "measure", "v", "image_id", "value"])

@@ -1,0 +1,61 @@
+"""Explainers trained once: those that come with the package, and files of one's own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ttame_core.classifiers.loading import load_backbone, takes_num_classes
+from ttame_core.errors import TTAMEError, nearest
+from ttame_core.explainer import TTAME
+
+SHIPPED = Path(__file__).parent / "explainers"
+
+
+def shipped_explainers() -> list[str]:
+    """Name the classifiers whose explainers come with the package."""
+    return sorted(file.stem for file in SHIPPED.glob("*.safetensors"))
+
+
+def load_explainer(
+    name: str | Path, weights: str | Path | None = "DEFAULT", **options: Any
+) -> TTAME:
+    """Load a trained explainer, in evaluation mode, with the classifier that its file tells.
+
+    Parameters
+    ----------
+    name : str or Path
+        A classifier whose explainer comes with the package (`shipped_explainers`; its model card
+        lies beside it), or a file written by `TTAME.save`.
+    weights, **options
+        The classifier's; see `load_backbone`.
+
+    Raises
+    ------
+    TTAMEError
+        If there is none, or its classifier cannot be loaded by name or has other weights.
+    """
+    given = Path(name)
+    own = given.is_file() or given.suffix == ".safetensors"
+    file = given if own else SHIPPED / f"{name}.safetensors"
+    if not file.is_file():
+        known = shipped_explainers()
+        raise TTAMEError(
+            f"there is no ready-made explainer {str(name)!r}; {nearest(str(name), known)}; "
+            "or give a file that TTAME.save wrote"
+        )
+    about = TTAME.metadata(file)
+    classifier, taps = about["backbone"], json.loads(about["taps"])
+    fields = json.loads(about.get("preprocessing", "{}"))
+    published = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    options["preprocessing"] = published | options.get("preprocessing", {})
+    try:
+        if takes_num_classes(classifier):  # the others know theirs
+            options.setdefault("num_classes", int(about["num_classes"]))
+        backbone = load_backbone(classifier, weights, taps, masking=about["masking"], **options)
+    except TTAMEError as error:
+        raise TTAMEError(
+            f"the classifier {classifier!r} of {file} cannot be loaded: {error}; "
+            "or, where it was trained with weights other than the published ones, give their file as weights; "
+            "or make it a tt.Backbone yourself, and call tt.TTAME.load(file, backbone)"
+        ) from error
+    return TTAME.load(file, backbone)

@@ -1,0 +1,132 @@
+"""What can be chosen: variants of the attention mechanism, recipes, methods. Needs no torch."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ttame_core.errors import TTAMEError, nearest
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "proposed": {},
+    "no_skip": {"skip": False},
+    "no_skip_no_batch_norm": {"skip": False, "batch_norm": False},
+    "sigmoid": {"activation": "sigmoid"},
+    "two_taps": {"taps": 2},
+    "one_tap": {"taps": 1},
+    "l_cam_img": {"taps": 1, "branches": False},
+    "scaled": {"scaled": True},
+    "smooth": {"scaled": True, "smoothing": 1.0},
+    "squashed": {"scaled": True, "squashed": True},
+}
+"""Options of `AttentionMechanism` by name: the rows of Table VI, the rival L-CAM-Img (Gkartzonika
+et al., ECCVW 2022), and three that go beyond the paper."""
+ORDERS = ("image", "standardised")
+"""``image``: mask, then standardise (Eq. 13, CNN); ``standardised``: the reverse (Eq. 14, ViT)."""
+ACTIVATIONS = ("relu", "sigmoid")
+OTHER_CLASSES = ("uniform", "in-batch")
+STARTS = ("random", "warm")
+MASKS = ("sigmoid", "min-max")
+MODES = ("eval", "train")
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The four lambdas of Eq. 11 and 17, the same for every backbone of the paper."""
+
+    ce: float = 1.5  # lambda 1, cross-entropy of the masked image
+    area: float = 2.0  # lambda 2, all that is asked of the maps
+    variation: float = 0.005  # lambda 3, smoothness within that
+    power: float = 0.3  # lambda 4, exponent of the area term
+    released_variation: bool = False  # the released code's term in place of lambda 3's
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train (Sec. IV-C): as the paper does, or the released code where it is silent."""
+
+    steps: int = 320_000  # optimiser steps; 8 epochs of ImageNet-1k by 32
+    batch_size: int = 32
+    max_lr: float = 1e-3  # peak of OneCycleLR
+    momentum: float = 0.9  # Nesterov
+    weight_decay: float = 5e-4  # on weights only, not on biases and batch norm
+    other_classes: str = "uniform"  # or "in-batch", as released
+    backbone_mode: str = (
+        "eval"  # or "train", as released: dropout on, batch norm drifting, in a copy
+    )
+    start: str = "random"  # or "warm", beyond the paper: the classifier's class activation map
+    mask: str = "sigmoid"  # or "min-max", beyond the paper: E_y scaled as it is evaluated
+    loss: LossWeights = field(default_factory=LossWeights)
+
+    def __post_init__(self) -> None:
+        choices = {"other_classes": OTHER_CLASSES, "backbone_mode": MODES, "start": STARTS}
+        for name, valid in {**choices, "mask": MASKS}.items():
+            if (value := getattr(self, name)) not in valid:
+                raise TTAMEError(f"{name} {value!r} is unknown; {nearest(value, valid)}")
+        if self.steps < 1 or self.batch_size < 2 or self.max_lr <= 0:
+            raise TTAMEError(
+                f"steps {self.steps}, batch_size {self.batch_size}, max_lr {self.max_lr}; expected at least "
+                "1 step, 2 images a batch (batch norm needs them) and a positive rate"
+            )
+
+
+@dataclass(frozen=True)
+class TrainedMethod:
+    """A method that is trained, by what sets it apart from T-TAME as the paper trains it.
+
+    ``settings`` are a variant and fields of a `Recipe`; ``on_tokens`` further ones, and taps, for
+    transformers, or None where it is for CNNs alone; ``kind`` is "paper", "beyond" it, or "rival".
+    """
+
+    kind: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    on_tokens: dict[str, Any] | None = field(default_factory=dict)
+
+
+TRAINED = {
+    "t-tame": TrainedMethod("paper"),
+    "t-tame-warm": TrainedMethod("beyond", {"start": "warm"}),
+    "t-tame-scaled": TrainedMethod("beyond", {"variant": "scaled"}),
+    "t-tame-matched": TrainedMethod(
+        *("beyond", {"variant": "scaled", "mask": "min-max"}),
+        on_tokens={"variant": "smooth", "taps": "spread-norms"},
+    ),
+    "t-tame-warm-matched": TrainedMethod(
+        *("beyond", {"variant": "squashed", "start": "warm", "mask": "min-max"}),
+        on_tokens=None,  # a class token's weights, put to the patches, are no good start to match
+    ),
+    "l-cam-img": TrainedMethod("rival", {"variant": "l_cam_img"}, None),
+}
+"""T-TAME, four variants of it that go beyond the paper, and the rival that is trained alike."""
+OURS = tuple(name for name, trained in TRAINED.items() if trained.kind != "rival")
+"""T-TAME in all its variants."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A compared method: module and function that make it, and what sets it apart.
+
+    A ``costly`` one takes an image at a time, and long; a ``control`` ignores the classifier.
+    """
+
+    made_by: str
+    costly: bool = False
+    control: bool = False
+
+
+METHODS = {
+    "grad-cam": Rival("ttame_core.methods.cams:grad_cam"),
+    "grad-cam++": Rival("ttame_core.methods.cams:grad_cam_plus_plus"),
+    "layer-cam": Rival("ttame_core.methods.cams:layer_cam"),
+    "score-cam": Rival("ttame_core.methods.cams:score_cam", costly=True),
+    "ablation-cam": Rival("ttame_core.methods.cams:ablation_cam", costly=True),
+    "rise": Rival("ttame_core.methods.rise:rise", costly=True),
+    "iia": Rival("ttame_core.methods.iia:iia", costly=True),
+    "transformer-lrp": Rival("ttame_core.methods.transformer_lrp:transformer_lrp", costly=True),
+    "attention-rollout": Rival("ttame_core.methods.vit_attention:attention_rollout"),
+    "integrated-gradients": Rival("ttame_core.methods.gradients:integrated_gradients", costly=True),
+    "brightness": Rival("ttame_core.methods.controls:brightness", control=True),
+    "random": Rival("ttame_core.methods.controls:random_map", control=True),
+    "all-ones": Rival("ttame_core.methods.controls:all_ones", control=True),
+}
+"""The compared methods, by name."""
+CONTROLS = tuple(name for name, rival in METHODS.items() if rival.control)
+"""Those that are shown in every table and do not compete."""
