@@ -40,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_writable(given.out)
         explainer = load_explainer(given.explainer, given.weights)
-        device = torch.accelerator.current_accelerator(check_available=True)
-        explainer.to(device or "cpu")
+        explainer.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
         photos = find_photos(given.photos)
         classes = [explainer.backbone.class_index(words) for words in given.classes or ()]
         written = explain_photos(explainer, photos, given.out, classes, given.top)
@@ -49,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for row in written:
-        overlay_file = given.out / row["overlay"]
-        print(f"{row['photo']}: {row['class']} ({row['confidence']:.1%}) -> {overlay_file}")
+        what = f"{row['photo']}: {row['class']} ({row['confidence']:.1%})"
+        print(what, "->", given.out / row["overlay"])
     return 0
 
 

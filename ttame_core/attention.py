@@ -25,8 +25,9 @@ class FeatureBranch(nn.Module):
     ):
         super().__init__()
         if activation not in ACTIVATIONS:
-            known = nearest(activation, ACTIVATIONS)
-            raise TTAMEError(f"activation {activation!r} is unknown; {known}")
+            raise TTAMEError(
+                f"activation {activation!r} is unknown; {nearest(activation, ACTIVATIONS)}"
+            )
         self.conv = nn.Conv2d(channels, channels, kernel_size=1)
         self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
         self.skip = skip
@@ -61,8 +62,8 @@ class AttentionMechanism(nn.Module):
     smoothing : float
         Beyond the paper: standard deviation, in cells, of a Gaussian that blurs the maps.
     squashed : bool
-        Beyond the paper: an explainer's maps keep the sigmoid that they are trained with, and are
-        scaled to [0, 1] behind it. Their order is the same, their middle values are larger.
+        Beyond the paper: an explainer's maps keep the sigmoid that they are trained with; their
+        order is the same, their middle values are larger.
     """
 
     def __init__(
@@ -99,14 +100,11 @@ class AttentionMechanism(nn.Module):
 
     @torch.no_grad()
     def measure_scales(self, features: Sequence[Tensor]) -> None:
-        """Take the root mean squares of feature maps ``(B, C_i, h_i, w_i)`` as their scales.
-
-        Nothing happens where the mechanism is not scaled; a tap that is 0 throughout keeps 1.
-        """
+        """Take the root mean squares of maps ``(B, C_i, h_i, w_i)`` as scales, where it has any."""
         if self.scales is not None:
             squares = [f.square().mean() for f in features[-len(self.branches) :]]
             scales = torch.stack(squares).sqrt()
-            self.scales.copy_(scales.where(scales > 0, 1.0))
+            self.scales.copy_(scales.where(scales > 0, 1.0))  # a tap may be 0 throughout
 
     @property
     def num_classes(self) -> int:
@@ -129,16 +127,14 @@ class AttentionMechanism(nn.Module):
         for branch, weight, feature in zip(self.branches, weights, features, strict=True):
             attention = branch(feature)  # (B, C_i, h_i, w_i)
             logits = logits + upsample(fuse(attention, weight, classes), size)
-        bias: Any = self.fusion.bias
-        bias = bias if classes is None else bias[classes]  # (K,) or (B, k)
+        bias: Any = (
+            self.fusion.bias if classes is None else self.fusion.bias[classes]
+        )  # (K,), (B, k)
         return smooth(logits + bias[..., None, None], self.smoothing)
 
 
 def fuse(attention: Tensor, weight: Tensor, classes: Tensor | None) -> Tensor:
-    """Weigh the channels of one branch for all classes, or for those wanted of each image.
-
-    Takes ``(B, C, h, w)``, ``(K, C)`` and ``(B, k)`` int64 or None; gives ``(B, k, h, w)``.
-    """
+    """Weigh a branch's channels, ``(B, C, h, w)`` to ``(B, k, h, w)``, for all or the wanted classes."""
     if classes is None:
         return F.conv2d(attention, weight[..., None, None])
     maps = torch.bmm(weight[classes], attention.flatten(2))  # (B, k, C) x (B, C, hw)

@@ -42,7 +42,7 @@ class TTAME(nn.Module):
         self.backbone = backbone
         self.variant = variant
         channels = [shape[0] for shape in backbone.shapes]
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # a seed of its own, and none taken from the caller
             torch.manual_seed(seed)
             self.attention = AttentionMechanism(channels, backbone.num_classes, **options)
         self.attention.to(backbone.mean.device)
@@ -101,8 +101,7 @@ class TTAME(nn.Module):
     def save(self, path: str | Path, half: bool = False, **metadata: str) -> None:
         """Write the attention mechanism and what it belongs to, as safetensors.
 
-        ``half`` halves the file's size by half precision; it is read back in single precision.
-        ``metadata`` are further entries of the file's header.
+        In half precision the file is half as large; ``metadata`` are further entries of its header.
         """
         state = {k: v.detach().cpu().contiguous() for k, v in self.attention.state_dict().items()}
         if half:

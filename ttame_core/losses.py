@@ -42,10 +42,7 @@ def variation_loss(maps: Tensor) -> Tensor:
 
 
 def released_variation_loss(maps: Tensor) -> Tensor:
-    """Smoothness as the released code has it: summed over a map's pixels, border values added.
-
-    Half the sum of squared differences, plus 0.3 times the sum of the border's values, a map.
-    """
+    """Half a map's sum of squared differences, plus 0.3 times its border's sum, as released."""
     differences = variation_loss(maps) * maps[0, 0].numel()
     rows = maps[..., [0, -1], :].sum((2, 3))
     columns = maps[..., 1:-1, [0, -1]].sum((2, 3))
@@ -91,9 +88,8 @@ def sample_other_classes(
     """
     if num_classes < 2:
         raise TTAMEError(f"the classifier has {num_classes} class; other classes need at least 2")
-    count = min(count, num_classes - 1)
-    drawn = torch.rand(len(truth), num_classes - 1, generator=generator).argsort(1)[:, :count]
-    drawn = drawn.to(truth.device)
+    order = torch.rand(len(truth), num_classes - 1, generator=generator).argsort(1)
+    drawn = order[:, : min(count, num_classes - 1)].to(truth.device)
     return drawn + (drawn >= truth[:, None])  # closes the gap at the image's own class
 
 

@@ -65,10 +65,7 @@ def check_percentage(v: float) -> None:
 
 
 def keep_top(maps: Tensor, v: float, seed: int = 0) -> Tensor:
-    """Keep the top ``v`` % of each map at its soft values and zero the rest (phi_v of Sec. IV-B).
-
-    Takes and returns maps ``(B, H, W)`` in [0, 1]; see `select_top`.
-    """
+    """Keep the top v % of maps ``(B, H, W)`` at their soft values, zero the rest (Sec. IV-B)."""
     return maps if v == 100 else maps * select_top(maps, v, seed)
 
 

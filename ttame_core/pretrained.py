@@ -34,14 +34,12 @@ def load_explainer(
     TTAMEError
         If there is none, or its classifier cannot be loaded by name or has other weights.
     """
-    given = Path(name)
-    own = given.is_file() or given.suffix == ".safetensors"
-    file = given if own else SHIPPED / f"{name}.safetensors"
+    own = Path(name).is_file() or Path(name).suffix == ".safetensors"
+    file = Path(name) if own else SHIPPED / f"{name}.safetensors"
     if not file.is_file():
-        known = shipped_explainers()
+        known = nearest(str(name), shipped_explainers())
         raise TTAMEError(
-            f"there is no ready-made explainer {str(name)!r}; {nearest(str(name), known)}; "
-            "or give a file that TTAME.save wrote"
+            f"there is no ready-made explainer {str(name)!r}; {known}; or give a file that TTAME.save wrote"
         )
     about = TTAME.metadata(file)
     classifier, taps = about["backbone"], json.loads(about["taps"])

@@ -13,8 +13,8 @@ Tell = Callable[[int, int], None]
 class Progress:
     """Progress with an estimate of the time left; call it with (done, total).
 
-    In Jupyter one line is kept up to date, marked by its metadata ``progress`` so that a page made
-    of it can leave it out; the terminal or log gets a line every so many seconds.
+    In Jupyter one line is kept up to date, marked by its metadata ``progress``, which a page made
+    of it can leave out; the terminal or log gets a line every so many seconds.
     """
 
     def __init__(self, label: str, every: float = 10.0):

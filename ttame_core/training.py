@@ -100,15 +100,15 @@ def train(
     history = state["history"]
     backbone = explainer.backbone
     if recipe.backbone_mode == "train":
-        backbone = deepcopy(backbone)
+        backbone = deepcopy(backbone)  # its batch norm's statistics would drift, and stay so
         backbone.model.train()
     attention.train()
     batches = _batches(fabric, images, recipe, seed, len(history), workers)
     for step, batch in zip(range(len(history), recipe.steps), batches, strict=False):
         lr = scheduler.get_last_lr()[0]
-        draw = torch.Generator().manual_seed(
-            (seed * recipe.steps + step) * fabric.world_size + fabric.global_rank
-        )
+        # of the step alone, so that a resumed training draws what an uninterrupted one would
+        drawn = (seed * recipe.steps + step) * fabric.world_size + fabric.global_rank
+        draw = torch.Generator().manual_seed(drawn)
         terms = training_step(backbone, attention, batch, recipe, draw)
         row = {k: float(v.detach()) for k, v in terms.items()}
         if not math.isfinite(row["total"]):
@@ -120,8 +120,7 @@ def train(
         optimizer.step()
         scheduler.step()
         history.append({"step": step, "lr": lr} | row)
-        due = (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps
-        if checkpoint and due:
+        if checkpoint and (step + 1 == recipe.steps or (step + 1) % checkpoint_every == 0):
             save_checkpoint(fabric, checkpoint, state)
         if progress:
             progress(step + 1, recipe.steps)
@@ -131,10 +130,7 @@ def train(
 
 @torch.no_grad()
 def initialise(explainer: TTAME, images: Any, recipe: Recipe) -> None:
-    """Prepare an attention mechanism for its first step: its feature maps' scales, a warm start.
-
-    A batch of the training images, evenly spaced, gives both where variant and recipe ask for them.
-    """
+    """Prepare a mechanism for its first step: its feature maps' scales, a warm start."""
     backbone, seen = explainer.backbone, None
     if explainer.attention.scales is not None:
         batch = stack(evenly(images, recipe.batch_size)).to(backbone.mean.device)
@@ -151,10 +147,9 @@ def training_step(
     recipe: Recipe,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Compute loss and diagnostics of one batch ``(B, 3, H, W)`` in [0, 1] (Eq. 11-17).
+    """Compute loss and diagnostics of one batch ``(B, 3, H, W)`` in [0, 1] (Eq. 11-17), as scalars.
 
-    The attention mechanism may be wrapped for several processes; the generator draws the other
-    classes. Returns scalars by name; ``total`` carries the gradient.
+    The generator draws the other classes; ``total`` carries the gradient.
     """
     with torch.no_grad():
         logits, features = backbone.features(images)
@@ -181,10 +176,10 @@ def training_step(
 def _optimizer(attention: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     """SGD with weight decay on the convolutions' weights alone."""
     weights = [p for p in attention.parameters() if p.ndim > 1]
-    others = [p for p in attention.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
+    rest = [p for p in attention.parameters() if p.ndim <= 1]
+    groups: list[dict] = [
         {"params": weights, "weight_decay": recipe.weight_decay},
-        {"params": others},
+        {"params": rest},
     ]
     return torch.optim.SGD(groups, lr=recipe.max_lr, momentum=recipe.momentum, nesterov=True)
 
@@ -203,10 +198,7 @@ def _batches(
         order = torch.randperm(len(images), generator=generator)
         mine = order[: per_epoch * share].view(per_epoch, fabric.world_size, recipe.batch_size)
         chosen = mine[first:, fabric.global_rank].flatten().tolist()
-        loader = DataLoader(
-            Subset(images, chosen), batch_size=recipe.batch_size, num_workers=workers
-        )
-        for batch in loader:
+        for batch in DataLoader(Subset(images, chosen), recipe.batch_size, num_workers=workers):
             yield batch["image"].to(fabric.device)
         epoch, first = epoch + 1, 0
 

@@ -3,6 +3,7 @@
 import pytest
 
 import ttame_core as tt
+from ttame_core.recipes import MASKS, MODES, OTHER_CLASSES, STARTS, TRAINED
 
 
 @pytest.mark.parametrize(
@@ -17,3 +18,45 @@ import ttame_core as tt
 def test_recipes_that_cannot_be(options, message):
     with pytest.raises(tt.TTAMEError, match=message):
         tt.Recipe(**options)
+
+
+def test_the_default_recipe_is_the_papers():
+    assert tt.Recipe() == tt.Recipe(
+        **{"steps": 8 * 1_280_000 // 32, "batch_size": 32, "max_lr": 1e-3, "momentum": 0.9},
+        **{"weight_decay": 5e-4, "other_classes": "uniform", "backbone_mode": "eval"},
+        **{"start": "random", "mask": "sigmoid", "loss": tt.LossWeights(1.5, 2.0, 0.005, 0.3)},
+    )
+    choices = {"other_classes": OTHER_CLASSES, "backbone_mode": MODES}
+    for name, valid in {**choices, "start": STARTS, "mask": MASKS}.items():
+        for value in valid:
+            assert getattr(tt.Recipe(**{name: value}), name) == value
+
+
+def test_the_papers_method_and_its_rival_are_trained_with_nothing_beyond_the_paper(tiny):
+    of_paper = {name for name in tt.VARIANTS if tt.TTAME(tiny, name).attention.scales is None}
+    for name in ("t-tame", "l-cam-img"):
+        settings = TRAINED[name].settings
+        assert not settings.keys() & {"start", "mask", "loss"}
+        assert settings.get("variant", "proposed") in of_paper
+    assert TRAINED["t-tame"].settings == {}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_a_trained_method_sets_is_a_variant_a_recipes_field_or_taps(name, tiny):
+    trained = TRAINED[name]
+    for settings in (trained.settings, trained.settings | (trained.on_tokens or {})):
+        settings = dict(settings)
+        assert settings.pop("variant", "proposed") in tt.VARIANTS
+        settings.pop("taps", None)
+        tt.Recipe(**settings)
+
+
+def test_every_compared_method_can_be_made(tiny):
+    vit = tt.load_backbone("demo_vit", None)
+    for name in tt.METHODS:
+        assert callable(tt.method(name, vit)), name
+    assert not tt.METHODS.keys() & TRAINED.keys()
+    assert tt.CONTROLS == ("brightness", "random", "all-ones")
+    assert [getattr(tt.method(name, tiny), "constant", False) for name in tt.CONTROLS] == [
+        *(False, False, True)
+    ]

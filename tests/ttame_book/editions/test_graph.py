@@ -98,28 +98,44 @@ def test_a_step_depends_on_entries_that_a_configuration_may_have():
             assert not part or part in found["properties"], setting
 
 
+TRAINERS = {"train", "ablations", "hyperparameters", "convergence"}
+COMPARERS = {"evaluate", "road", "qualitative"}
+ALL = {step.rule for step in STEPS}
+
+
 @pytest.mark.parametrize(
-    ("change", "rules"),
+    ("place", "value", "rules"),
     [
-        (lambda c: c["sanity"].update(images=2), {"sanity"}),
-        (lambda c: c["evaluate"].update(road_images=5), {"road"}),
-        (lambda c: c["evaluate"].update(percentages=[50]), {"evaluate", "counterfactual"}),
-        (lambda c: c["ablate"].update(steps=1), {"ablations"}),
-        (lambda c: c["tune"].update(steps=[1]), {"hyperparameters"}),
-        (lambda c: c["converge"].update(steps=[1]), {"convergence"}),
-        (lambda c: c["counterfactual"].update(images=2), {"counterfactual"}),
-        (lambda c: c["evaluate"]["limits"].update(rise=4), {"evaluate", "road", "qualitative"}),
-        (lambda c: c["evaluate"]["methods"].remove("random"), {*("evaluate", "road", "qualitative"), "ablations"}),
-        (lambda c: c["train"].update(max_lr=0.2), {"train", "ablations", "hyperparameters", "convergence"}),
-        (lambda c: c.update(seed=1), {step.rule for step in STEPS}),
-        (lambda c: c["data"]["digits"].update(test=23), {step.rule for step in STEPS}),
-        (lambda c: c.update(title="Another"), set()),
-        (lambda c: c["backbones"]["demo_vit"].update(taps="spread"), set()),  # of another backbone
+        ("sanity.images", 2, {"sanity"}),
+        ("evaluate.road_images", 5, {"road"}),
+        ("evaluate.percentages", [50], {"evaluate", "counterfactual"}),
+        ("ablate.steps", 1, {"ablations"}),
+        ("tune.steps", [1], {"hyperparameters"}),
+        ("converge.steps", [1], {"convergence"}),
+        ("counterfactual.images", 2, {"counterfactual"}),
+        ("evaluate.limits.rise", 4, COMPARERS),
+        ("evaluate.options.rise", {"masks": 9}, COMPARERS),
+        ("evaluate.methods", ["t-tame", "l-cam-img"], {*COMPARERS, "ablations"}),
+        (
+            "evaluate.methods",
+            ["l-cam-img", "random"],
+            {*COMPARERS, *TRAINERS} - {"hyperparameters"},
+        ),
+        ("train.max_lr", 0.2, TRAINERS),
+        ("seed", 1, ALL),
+        ("data.digits.test", 23, ALL),
+        ("backbones.demo_resnet.taps", "fine", ALL),
+        ("backbones.demo_vit.taps", "spread", set()),  # of another backbone
+        ("title", "Another", set()),
     ],
-)  # fmt: skip
-def test_a_setting_reruns_what_depends_on_it(change, rules, tmp_path):
+)
+def test_a_setting_reruns_what_depends_on_it(place, value, rules, tmp_path):
     plain, other = smoke.read(tmp_path), smoke.read(tmp_path)
-    change(other.config)
+    section, (*path, last) = other.config, place.split(".")
+    for part in path:
+        section = section[part]
+    assert section.get(last) != value
+    section[last] = value
     name = "demo_resnet"
     changed = {s.rule for s in STEPS if step_key(plain, s, name) != step_key(other, s, name)}
     assert changed == rules

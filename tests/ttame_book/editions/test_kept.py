@@ -1,8 +1,11 @@
 """Maps and answers that an edition keeps."""
 
+import pytest
 import torch
 
 from tests.ttame_book.smoke import read
+from ttame_book.editions import kept
+from ttame_book.editions.kept import kept_answers
 from ttame_book.studies.comparison import compared_methods
 
 
@@ -16,3 +19,52 @@ def test_costly_maps_are_found_by_runs_of_other_settings(tmp_path):
         ready["rise"](images, torch.tensor([1]))
         files.append(list(tmp_path.rglob("*.npy")))
     assert files[0] == files[1] and len(files[0]) == 1
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """Score a map of the edition's classifier; returns the scores and the images it was shown."""
+
+    def scored(settings=None, change=None, masking=None):
+        edition = read(tmp_path, **(settings or {}))
+        backbone = edition.backbone("demo_resnet", masking=masking)
+        if change:
+            with torch.no_grad():
+                backbone.model.fc.bias += change
+        answers, shown = kept_answers(edition, backbone), []
+        hook = backbone.model.register_forward_pre_hook(lambda m, args: shown.append(len(args[0])))
+        generator = torch.Generator().manual_seed(0)
+        images = torch.rand(2, 3, 64, 64, generator=generator)
+        maps = torch.rand(2, 8, 8, generator=generator)
+        found = answers(images, torch.tensor([1, 2]), maps, [("masked", 50), ("morf", 20)])
+        hook.remove()
+        return found, sum(shown)
+
+    return scored
+
+
+def test_a_classifiers_answers_are_asked_for_once_in_all_runs_of_an_edition(scored, tmp_path):
+    first, shown = scored()
+    assert shown == 2 * 2
+    again, none = scored({"images": 3})
+    assert none == 0 and again.keys() == first.keys() == {("masked", 50), ("morf", 20)}
+    assert all(torch.equal(again[key], first[key]) for key in first)
+    folder = tmp_path / "smoke" / "demo_resnet" / "answers"
+    assert [file.parent for file in tmp_path.rglob("*.npy")] == [folder]
+
+
+@pytest.mark.parametrize("options", [{"change": 0.5}, {"masking": "standardised"}])
+def test_another_classifier_or_masking_is_asked_anew(options, scored):
+    first, _ = scored()
+    other, shown = scored(**options)
+    assert shown == 2 * 2 and not torch.equal(other["masked", 50], first["masked", 50])
+
+
+def test_other_code_of_what_changes_images_is_asked_anew(scored, monkeypatch):
+    scored()
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "result_key", lambda code: asked.extend(code) or "another")
+        assert scored()[1] == 2 * 2
+    assert asked == ["ttame_core.metrics.perturbations", "ttame_book.demo.classifiers"]
+    assert scored()[1] == 0

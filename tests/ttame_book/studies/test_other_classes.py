@@ -6,7 +6,7 @@ import torch
 
 import ttame_core as tt
 from ttame_book.studies import randomisation
-from ttame_book.studies.other_classes import misclassified, own_object, runner_up_scores
+from ttame_book.studies.other_classes import misclassified, own_object, pair_title, runner_up_scores
 from ttame_core.metrics.cache import KeptConfidences
 
 
@@ -75,3 +75,33 @@ def test_misclassified_images_are_found(tiny, noise):
     found = misclassified(tiny, items, 4)
     assert len(found) == 4 and found[1] is items[3]
     assert misclassified(tiny, [{"image": noise.images[0]}], 4) == []
+
+
+def test_a_title_has_a_line_a_class_and_long_names_are_cut(tiny, monkeypatch):
+    names = ("cat", "soft-coated wheaten terrier", *map(str, range(6)))
+    monkeypatch.setattr(tt.Backbone, "labels", names)
+    title = pair_title(tiny, torch.tensor([1, 0]), torch.tensor([0.876, 0.004]))
+    first, second = title.splitlines()
+    assert first == "soft-coated…, 88%" and second == "cat, 0%"
+
+
+def test_an_images_map_that_explains_nothing_has_no_scores_and_the_others_keep_theirs(tiny, noise):
+    explainer = tt.TTAME(tiny).eval()
+    batch = {"image": noise.images[:3], "id": list("abc")}
+    plain = runner_up_scores(explainer, [batch], (50,))
+    whole = explainer.forward
+
+    def spoilt(images, classes):
+        found = whole(images, classes)
+        found.maps[1, 1] = 0.5  # the runner-up's of the second
+        return found
+
+    explainer.forward = spoilt
+    keys = ["method", "measure", "v", "image_id"]
+    found = runner_up_scores(explainer, [batch], (50,)).set_index(keys)["value"]
+    plain = plain.set_index(keys)["value"]
+    lost = found.index[found.isna()]
+    measures = ("of the predicted", "of the runner-up", "runner-up first")
+    assert set(lost) == {("runner-up", measure, 50, "b") for measure in measures}
+    same = found.drop(lost).drop("runner-up", level="method")
+    assert same.equals(plain.loc[same.index])

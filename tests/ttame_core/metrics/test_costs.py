@@ -5,7 +5,8 @@ import torch
 
 import ttame_core as tt
 from tests.ttame_core.methods.models import make
-from ttame_core.metrics.costs import counted_passes
+from ttame_core.metrics import costs as costs_module
+from ttame_core.metrics.costs import counted_passes, metered
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,44 @@ def test_costs_in_bare_forwards(backbones, digits):
     assert costs.loc["rise", "equivalents"] == pytest.approx(10, abs=0.01)
     assert costs.loc["integrated-gradients", "equivalents"] > 4 * 1.9  # with their backwards
     assert (costs["milliseconds"] > 0).all() and (costs["megabytes"] > 0).all()
+
+
+def test_arithmetic_and_bytes_of_a_product_are_counted_exactly():
+    left, right = torch.rand(10, 20), torch.rand(20, 30)
+    with metered() as (flops, memory):
+        product = left @ right
+        del product
+        other = left @ right
+        other[0] += 1  # a view, edited in place: nothing new
+    assert flops.get_total_flops() == 2 * (2 * 10 * 20 * 30)
+    assert memory.peak == memory.alive == 4 * 10 * 30
+    del other
+    assert memory.alive == 0
+
+
+def test_costs_are_for_each_image_and_repeat_as_often_as_asked(tiny, noise):
+    images, classes, calls = noise.images[:4], torch.zeros(4).long(), []
+
+    def twice(images, classes):
+        calls.append(len(images))
+        return tiny(tiny.standardise(images))[:, :1] + tiny(images)[:, :1]
+
+    found = tt.explanation_costs(tiny, {"twice": twice}, images, classes, repeats=3)
+    assert calls == [4] * (1 + 3)
+    (row,) = found.to_dict("records")
+    assert (row["method"], row["forwards"], row["backwards"]) == ("twice", 2, 0)
+    assert row["equivalents"] == pytest.approx(2, abs=0.01)
+    calls.clear()
+    tt.explanation_costs(tiny, {"twice": twice}, images, classes, repeats=9, patience=0)
+    assert calls == [4] * 2  # one that counts, one that is timed
+    assert not any(m._forward_hooks for m in tiny.modules())
+
+
+def test_time_is_that_of_the_median_call_of_one_image(tiny, noise, monkeypatch):
+    times = iter([5.0, 0.008, 0.012, 0.016])
+    monkeypatch.setattr(costs_module, "timed", lambda function: next(times))
+    found = tt.explanation_costs(
+        *(tiny, {"a": lambda images, classes: images}, noise.images[:4], torch.zeros(4).long()),
+        repeats=4,
+    )
+    assert found["milliseconds"].tolist() == pytest.approx([1000 * 0.014 / 4])

@@ -1,0 +1,196 @@
+"""Pages of the book, made of executed notebooks and their manifests."""
+
+import importlib.util
+import json
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from tests.commands import ROOT
+
+spec = importlib.util.spec_from_file_location("pages", ROOT / "book" / "pages.py")
+pages = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pages)
+NAME = "04_evaluate"
+
+
+def shown(html="", text="", **metadata):
+    data = {"text/html": html} if html else {"text/plain": text}
+    return new_output("display_data", data, metadata=metadata)
+
+
+def a_notebook(question="**Question.** How good?"):
+    """A notebook like those of the project, executed."""
+    table = shown("<table><tr><td>1</td></tr></table>")
+    progress = shown(text="demo_vit: 1/2", progress=True)
+    return new_notebook(
+        cells=[
+            new_markdown_cell("# Evaluation\nWhat it is.", id="title"),
+            new_markdown_cell(question, id="question"),
+            new_code_cell("steps = 1", id="given", metadata={"tags": ["parameters"]}),
+            new_code_cell("steps = 2", id="put", metadata={"tags": ["injected-parameters"]}),
+            new_code_cell("import torch", id="needs", metadata={"tags": ["imports"]}),
+            new_code_cell("draw()", id="figure", outputs=[progress, shown(text="<Figure>")]),
+            new_markdown_cell("*The higher,\nthe better.*\n\nMore of it.", id="caption"),
+            new_code_cell("table()", id="table", outputs=[table]),
+        ]
+    )
+
+
+def a_manifest(**changes):
+    return {
+        "run_id": "x",
+        "notebook": NAME,
+        "edition": "smoke",
+        "parameters": {"edition": "smoke", "backbone": "demo_vit", "methods": ["rise"]},
+        "command": f"papermill notebooks/{NAME}.ipynb {NAME}-out.ipynb -p backbone demo_vit",
+        "commit": "abc123+",
+        "started": "2026-03-04T05:06:07+00:00",
+        "seconds": 61.7,
+        "device": "cpu",
+        "seed": 0,
+        "threads": 2,
+        "versions": {"python": "3.11", "torch": "2.14.1"},
+        "outputs": ["means.csv", "scores.parquet", "measures.svg"],
+        "peak_memory_gb": 1.5,
+        **changes,
+    }
+
+
+def write(folder, name=NAME, notebook=None, **changes):
+    """Put an executed notebook, its manifest and its files into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook or a_notebook(), folder / f"{name}.ipynb")
+    manifest = a_manifest(notebook=name, **changes)
+    (folder / f"{name}.json").write_text(json.dumps(manifest))
+    for file in manifest["outputs"]:
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(f"{name} {file}")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project's notebooks as they are now: the question's words have changed since."""
+    (tmp_path / "notebooks").mkdir()
+    for name in (NAME, "12_compare", "00_explain", "02_backbones", "05_road"):
+        now = a_notebook("**Question.** How good now?")
+        now.cells[5].source = "draw(again)"
+        nbformat.write(now, tmp_path / "notebooks" / f"{name}.ipynb")
+    monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path / "notebooks")
+    return tmp_path
+
+
+@pytest.fixture
+def made(project):
+    """A page's cells by their names, what `page` returned, and the page's folder."""
+    write(project / "results" / "demo_vit")
+    folder = project / "results" / "book" / "demo_vit"
+    about = pages.page(project / "results" / "demo_vit", folder / f"{NAME}.ipynb")
+    cells = nbformat.read(folder / f"{NAME}.ipynb", 4).cells
+    return {cell.id: cell for cell in cells}, about, folder
+
+
+def tags(cell):
+    return set(cell.metadata.get("tags", []))
+
+
+def test_a_page_hides_the_plumbing_and_nothing_else(made):
+    cells, _, _ = made
+    hidden = {name for name, cell in cells.items() if "remove-cell" in tags(cell)}
+    assert {"given", "put"} <= hidden <= {"given", "put", "needs"}
+
+
+def test_a_page_shows_results_without_progress_and_tables_at_full_width(made):
+    cells, _, _ = made
+    (figure,) = cells["figure"].outputs
+    assert figure.data["text/plain"] == "<Figure>"
+    assert "full-width" in tags(cells["table"]) and "full-width" not in tags(cells["figure"])
+    assert "<table" in cells["table"].outputs[0].data["text/html"]
+
+
+def test_a_figures_caption_is_its_text_for_those_who_do_not_see_it(made):
+    cells, _, _ = made
+    assert cells["figure"].metadata["mystnb"]["image"]["alt"] == "The higher, the better."
+    assert "mystnb" not in cells["table"].metadata
+
+
+def test_words_are_todays_and_code_is_what_ran(made):
+    cells, _, _ = made
+    assert cells["question"].source == "**Question.** How good now?"
+    assert cells["figure"].source == "draw()"
+
+
+def test_a_page_is_titled_by_its_backbone_and_begins_with_how_to_make_it_again(made):
+    cells, about, folder = made
+    first, box, *_ = cells.values()
+    assert first.source.splitlines()[0] == "# Evaluation: demo_vit"
+    assert tags(box) == {"reproduce"}
+    assert a_manifest()["command"] in box.source
+    assert "Commit `abc123+`, 62 s on cpu." in box.source
+    assert "| `methods` | `['rise']` |" in box.source and "config/smoke.yaml" in box.source
+    assert about["page"] == f"demo_vit/{NAME}" and about["commit"] == "abc123+"
+    copied = {file.name: file.read_text() for file in folder.iterdir() if file.suffix != ".ipynb"}
+    assert copied == {f"{NAME}-means.csv": f"{NAME} means.csv"}  # what can be read, no more
+    assert f"{{download}}`{NAME}-means.csv" in box.source and "parquet" not in box.source
+
+
+def test_a_run_without_data_offers_none():
+    assert "download" not in pages.reproduce(a_manifest(), [])
+    assert "<b.csv>" in pages.reproduce(a_manifest(), ["a.csv", "b.csv"])
+
+
+def test_the_contents_link_each_table_of_the_paper_to_the_pages_that_there_are():
+    told = pages.contents(["12_compare", "demo_vit/05_road", "a/05_road", "demo_vit/04_evaluate"])
+    rows = {line.split("|")[1].strip(): line for line in told.splitlines() if line.startswith("|")}
+    assert "[overview](/12_compare)" in rows["Tables IV, V"]
+    assert "[demo_vit](/demo_vit/05_road), [a](/a/05_road)" in rows["Tables IV, V"]
+    assert "04_evaluate" not in rows["Tables IV, V"]
+    assert "[demo_vit](/demo_vit/04_evaluate)" in rows["Tables II, III"]
+    assert "/" not in rows["Figure 15"].partition("methods")[2]  # no such page
+
+
+def test_the_contents_name_notebooks_that_exist():
+    known = {file.stem for file in (ROOT / "notebooks").glob("*.ipynb")}
+    named = {name for _, notebooks in pages.PAPER.values() for name in notebooks}
+    assert {*named, pages.OVERVIEW, pages.CLASSIFIERS} <= known
+
+
+def test_the_provenance_has_a_row_a_page():
+    told = pages.provenance([{**a_manifest(), "page": "demo_vit/05_road"}])
+    row = next(line for line in told.splitlines() if "05_road" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:] == ["2026-03-04 05:06", "62", "1.5", "cpu, 2", "0", "`abc123+`"]
+    assert "| torch | 2.14.1 |" in told
+
+
+def test_the_book_has_every_page_that_ran_and_lists_each_once(project):
+    results = project / "results"
+    of_all = {"edition": "smoke"}
+    write(results, "12_compare", parameters=of_all, outputs=["summary/means.csv"])
+    write(results, "00_explain", parameters=of_all, outputs=[])
+    write(results / "backbones", "02_backbones", parameters=of_all, outputs=[])
+    for backbone, names in (("demo_vit", (NAME, "05_road")), ("demo_resnet", ("05_road",))):
+        for name in names:
+            write(results / backbone, name)
+    (results / "demo_resnet" / f"{NAME}.ipynb").write_text("killed: no manifest")
+    (results / "logs").mkdir()
+    (results / "book").mkdir()
+    (results / "book" / "old.ipynb").touch()
+    pages.main(results, "Smoke & mirrors")
+    book = results / "book"
+    made = {f.relative_to(book).with_suffix("").as_posix() for f in book.rglob("*.ipynb")}
+    expected = {"12_compare", "00_explain", "backbones/02_backbones", "demo_resnet/05_road"}
+    assert made == expected | {"demo_vit/04_evaluate", "demo_vit/05_road"}
+    toc = yaml.safe_load((book / "_toc.yml").read_text())
+    listed = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    assert len(listed) == len(set(listed))
+    assert made <= {*listed, toc["root"]}
+    texts = {*listed, toc["root"]} - made
+    assert texts >= {"contents", "provenance"}
+    assert all((book / f"{text}.md").is_file() for text in texts)
+    assert {f.stem for f in book.glob("*.md")} <= {*texts, "README"}  # no orphan: a warning
+    assert yaml.safe_load((book / "_config.yml").read_text())["title"] == "Smoke & mirrors"
+    assert (book / "12_compare-means.csv").read_text() == "12_compare summary/means.csv"
+    assert "demo_vit/05_road" in (book / "provenance.md").read_text()
