@@ -134,7 +134,7 @@ class AttentionMechanism(nn.Module):
 
 
 def fuse(attention: Tensor, weight: Tensor, classes: Tensor | None) -> Tensor:
-    """Weigh a branch's channels, ``(B, C, h, w)`` to ``(B, k, h, w)``, for all or the wanted classes."""
+    """Weigh channels for the wanted classes, or all: ``(B, C, h, w)`` to ``(B, k, h, w)``."""
     if classes is None:
         return F.conv2d(attention, weight[..., None, None])
     maps = torch.bmm(weight[classes], attention.flatten(2))  # (B, k, C) x (B, C, hw)

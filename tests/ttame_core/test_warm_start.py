@@ -75,7 +75,10 @@ def test_for_a_class_token_step_0_is_the_heads_weights_on_the_normed_patches(nam
     assert torch.allclose(explainer.explain(images, classes), minmax(expected), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1", "swin_t"])  # a layer norm's values have signs
+@pytest.mark.parametrize(
+    "name",
+    ["squeezenet1_1", pytest.param("swin_t", marks=pytest.mark.slow)],  # a norm's values have signs
+)
 def test_at_unit_scale_it_is_the_same_map_whose_values_the_sigmoid_tells_apart(name):
     size = 224 if name == "swin_t" else 96
     given = {"image_size": size, "resize": size}
@@ -111,6 +114,7 @@ def test_every_part_learns_from_there(noise):
     assert not [k for k in same if k.endswith("weight")]
 
 
+@pytest.mark.slow
 def test_a_norm_of_cells_is_tapped_with_its_signs():
     warm = warm_backbone(tt.load_backbone("swin_t", None))
     assert warm.taps[-1] == "norm" and not warm.tokens

@@ -29,16 +29,26 @@ def copy(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def in_the_copy(copy):
-    """Let keys be those of the copy's sources."""
+    """Let keys be those of the copy's sources, each of which is parsed once a text."""
+    parsed = {}
+
+    def read(file, name):
+        key = file, name, file.read_text()
+        if key not in parsed:
+            parsed[key] = editions_keys._read.__wrapped__(file, name)
+        return parsed[key]
+
+    read.__wrapped__ = editions_keys._read.__wrapped__
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(editions_keys, "ROOT", copy)
+        patch.setattr(editions_keys, "_read", read)
         yield
     forget()
 
 
 def forget():
     """Forget what was read of files: they change while this test runs."""
-    for cached in (editions_keys._read, editions_keys._lazy_names, editions_keys._listing):
+    for cached in (editions_keys._lazy_names, editions_keys._listing):
         cached.cache_clear()
 
 

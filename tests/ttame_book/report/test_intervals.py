@@ -122,6 +122,7 @@ def test_methods_are_compared_with_each_other_once_and_corrected_together():
     assert found["p"][least] == pytest.approx(3 * alone[least]) and found["p"][least] < 0.3
 
 
+@pytest.mark.slow
 def test_false_alarms_are_as_rare_as_corrected_for(monkeypatch):
     """With nothing between the methods, one table in twenty holds a significant difference at most."""
     monkeypatch.setattr(intervals, "bootstrap_interval", lambda values: (0, 0))  # p needs none

@@ -1,6 +1,9 @@
 """Ablations differ from the proposed method in exactly the parts they name."""
 
+from dataclasses import replace
+
 import pandas as pd
+import pytest
 import torch
 from torch import nn
 
@@ -62,6 +65,7 @@ def test_each_departure_of_the_released_code_changes_one_thing():
     assert norms == [f"{tap}.ln_1" for tap in tt.load_backbone("demo_vit", None).taps]
 
 
+@pytest.mark.slow
 def test_a_training_that_two_tables_share_is_done_once(edition):
     recipe = study_recipe(edition, "demo_resnet")
     assert recipe.steps == 2
@@ -102,6 +106,7 @@ def test_taps_that_are_no_blocks_have_no_norms_to_be_compared_with(edition):
     assert "taps at the norms" not in labels and "raw masks in evaluation" in labels
 
 
+@pytest.mark.slow
 def test_what_goes_beyond_the_paper_is_taken_apart(edition):
     vit = edition.backbone("demo_vit")
     assert beyond(edition, vit) == []
@@ -140,6 +145,7 @@ def test_what_goes_beyond_the_paper_is_taken_apart(edition):
     assert all(e.attention.scales is not None for e in list(rows.values())[1:])
 
 
+@pytest.mark.slow
 def test_the_matched_warm_start_is_taken_apart_on_a_cnn(edition):
     edition.config["evaluate"]["methods"] += ["t-tame-warm-matched"]
     edition.config["trained"] = {"t-tame-warm-matched": {"loss": {"area": 9.0}}}
@@ -162,3 +168,28 @@ def test_the_matched_warm_start_is_taken_apart_on_a_cnn(edition):
     assert not same(whole(images).maps, raw(images).maps)
     assert (whole.attention.branches[0].norm.weight < 0.5).all()  # 0 at the start
     assert (random.attention.branches[0].norm.weight > 0.5).all()
+
+
+def test_an_ablation_is_trained_as_it_says_once_and_kept_with_the_studies(edition):
+    done = []
+    one_layer = rows("demo_vit")["VI", "one layer"]
+    first = ablate(edition, "demo_vit", one_layer, lambda *steps: done.append(steps))
+    assert done == [(1, 2), (2, 2)]  # no more steps than the edition gives its ablations
+    assert len(first.attention.branches) == 1 and first.backbone.masking == "standardised"
+    studies = edition.folder("demo_vit") / "studies"
+    assert {f.name for f in studies.glob("*.safetensors")} == {f"{one_layer.name}.safetensors"}
+    again = ablate(edition, "demo_vit", one_layer, lambda *steps: done.append(steps))
+    images = torch.rand(2, 3, 64, 64)
+    assert len(done) == 2 and torch.equal(first.explain(images), again.explain(images))
+    mismatched = rows("demo_vit")["VII", "mismatched"]
+    other = ablate(edition, "demo_vit", mismatched, lambda *steps: done.append(steps))
+    assert len(done) == 4 and other.backbone.masking == "image"
+
+
+def test_a_study_has_no_more_steps_than_the_edition_gives_it(edition):
+    own = edition.recipe("demo_vit")
+    assert study_recipe(edition, "demo_vit") == replace(own, steps=2)
+    edition.config["ablate"]["steps"] = 100
+    assert study_recipe(edition, "demo_vit") == own
+    longer = replace(own, steps=1000, max_lr=0.5)
+    assert study_recipe(edition, "demo_vit", longer) == replace(longer, steps=100)

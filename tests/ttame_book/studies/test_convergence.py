@@ -1,10 +1,13 @@
 """The grid search and the lengths of training: what is trained, and what each starts from."""
 
+import itertools
 from dataclasses import replace
 
+import pytest
 import torch
 
 import ttame_core as tt
+from ttame_book.studies import convergence
 from ttame_book.studies.convergence import grid, training_lengths
 
 
@@ -21,6 +24,7 @@ def test_the_rest_of_the_grid_is_the_editions(edition):
     assert {replace(r, max_lr=0.1, steps=3) for r in recipes} == {edition.recipe("demo_vit")}
 
 
+@pytest.mark.slow
 def test_each_kind_is_shown_before_and_after_its_trainings(edition):
     edition.config["converge"] = {"steps": [2], "images": 4}
     edition.config["trained"] = {"t-tame-matched": {"steps": 1}}
@@ -45,3 +49,23 @@ def test_each_kind_is_shown_before_and_after_its_trainings(edition):
         "t-tame-scaled",
         "t-tame-matched",
     }
+
+
+def test_a_method_is_trained_anew_for_each_length_and_its_own_is_found(edition, monkeypatch):
+    monkeypatch.setattr(convergence, "OURS", ("t-tame", "t-tame-warm-matched"))
+    edition.config["converge"] = {"steps": [1, 2], "images": 4}
+    vit, told = edition.backbone("demo_vit"), []
+    edition.explainer(vit)  # as its own notebook trains it, for three steps
+
+    def progress(label):
+        return lambda done, total: told.append((label, done, total))
+
+    found = list(training_lengths(edition, vit, progress))
+    assert [(method, steps) for method, steps, _ in found] == [("t-tame", n) for n in range(4)]
+    one, two = "t-tame,steps=1", "t-tame,steps=2"
+    assert told == [(one, 1, 1), (two, 1, 2), (two, 2, 2)]
+    images = torch.rand(2, 3, 64, 64)
+    maps = [explainer.explain(images) for *_, explainer in found]
+    assert torch.equal(maps[0], tt.TTAME(vit).explain(images))  # its start
+    assert torch.equal(maps[3], edition.explainer(vit).explain(images))
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(maps, 2))
