@@ -13,7 +13,7 @@ BACKBONES = ("demo_resnet", "demo_vit")
 pytestmark = pytest.mark.slow
 
 
-PROJECT = ("Snakefile", "config", "notebooks", "book", "profiles", "ttame_core")
+PROJECT = ("Snakefile", "config", "notebooks", "book", "profiles", "ttame_core", "ttame_book")
 
 
 def snakemake(project, *options):
@@ -68,8 +68,23 @@ def test_road_scores_hold_every_percentage(smoke):
 
 
 def test_every_manifest_says_what_made_it(smoke):
-    manifests = [json.loads(f.read_text()) for f in smoke.rglob("0*.json") if "book" not in f.parts]
-    assert len(manifests) == 15
+    files = [f for f in smoke.rglob("[0-9][0-9]_*.json") if "book" not in f.parts]
+    manifests = [json.loads(file.read_text()) for file in files]
+    both = (
+        "03_train",
+        "04_evaluate",
+        "05_road",
+        "06_qualitative",
+        "10_sanity",
+        "11_counterfactual",
+    )
+    studied = ("07_ablations", "08_hyperparameters", "09_convergence")
+    assert {(m["notebook"], m["parameters"].get("backbone")) for m in manifests} == {
+        *((notebook, backbone) for notebook in both for backbone in BACKBONES),
+        *((notebook, "demo_vit") for notebook in studied),
+        ("12_compare", None),
+    }
+    assert len(manifests) == 16
     for manifest in manifests:
         assert manifest["command"].startswith(f"papermill notebooks/{manifest['notebook']}.ipynb")
         assert manifest["seed"] == 0

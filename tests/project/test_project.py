@@ -194,9 +194,10 @@ def tables_of(file):
     return tables
 
 
-def test_the_readme_shows_the_committed_numbers():
+@pytest.mark.parametrize("file", ["README.md", "book/imagenette.md"])
+def test_the_tables_typed_show_the_committed_numbers(file):
     committed = committed_numbers()
-    (((_, _, *labels), *rows),) = tables_of("README.md")
+    ((_, _, *labels), *rows), *_ = tables_of(file)
     assert {backbone for backbone, *_ in rows} == set(committed.index.unique("backbone"))
     assert len(rows) >= 2 * len({backbone for backbone, *_ in rows})
     for backbone, method, *cells in rows:

@@ -8,6 +8,7 @@ import pytest
 
 from ttame_book.report import intervals
 from ttame_book.report.intervals import (
+    averages,
     bootstrap_interval,
     clearness,
     means_table,
@@ -131,3 +132,37 @@ def test_false_alarms_are_as_rare_as_corrected_for(monkeypatch):
         methods = {name: rng.normal(0, 1, 30) for name in ("tame", *"abcdefghijkl")}
         alarms += (paired_differences(table(**methods))["p"] < 0.05).any()
     assert alarms <= 3  # 0.75 expected; more happens once in 150, and uncorrected seven
+
+
+def scores():
+    rows = [
+        (backbone, method, "ad", 15, f"i{i:02}", value + i % 4)
+        for backbone in ("a", "b")
+        for method, value in (("t-tame", 10.0), ("grad-cam", 20.0), ("all-ones", 0.0))
+        for i in range(12)
+    ]
+    return pd.DataFrame(rows, columns=["backbone", "method", "measure", "v", "image_id", "value"])
+
+
+def test_means_and_their_intervals():
+    means = means_table(scores(), by=["backbone", "method"])
+    row = means[(means["backbone"] == "a") & (means["method"] == "grad-cam")].iloc[0]
+    assert (row["n"], row["mean"]) == (12, 21.5)
+    assert 20 <= row["low"] < 21.5 < row["high"] <= 23
+    assert bootstrap_interval(np.full(5, 3.0)) == (3, 3)
+
+
+def test_the_interval_covers_a_known_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        low, high = bootstrap_interval(rng.exponential(1.0, 100))
+        covered += low <= 1.0 <= high
+    assert 0.89 <= covered / 200 <= 0.99
+
+
+def test_averages_over_v_are_taken_image_by_image():
+    rows = [("t-tame", "morf", v, image, v + n) for v in (10, 30) for n, image in enumerate("ab")]
+    table = averages(pd.DataFrame(rows, columns=["method", "measure", "v", "image_id", "value"]))
+    assert table["measure"].tolist() == ["mean morf"] * 2
+    assert table["value"].tolist() == [20, 21]

@@ -5,6 +5,7 @@ import pytest
 
 import ttame_book as tb
 from ttame_book.report import tables
+from ttame_book.report.intervals import means_table
 
 
 @pytest.fixture
@@ -134,3 +135,167 @@ def test_seeds_are_told_by_their_lowest_and_highest_mean():
     table = tables.seed_spread(pd.DataFrame(rows, columns=columns))
     assert table.loc["a"].tolist() == [3, 2, "11.0 to 15.0 (2.0)"]
     assert table.loc["b"].tolist() == [1, 1, "5.0"]
+
+
+def scores():
+    rows = [
+        (backbone, method, "ad", 15, f"i{i:02}", value + i % 4)
+        for backbone in ("a", "b")
+        for method, value in (("t-tame", 10.0), ("grad-cam", 20.0), ("all-ones", 0.0))
+        for i in range(12)
+    ]
+    return pd.DataFrame(rows, columns=["backbone", "method", "measure", "v", "image_id", "value"])
+
+
+def test_a_table_reads_mean_and_interval():
+    means = means_table(scores())
+    assert list(means.columns) == ["method", "measure", "v", "n", "mean", "low", "high"]
+    table = tables.wide_table(means)
+    half = (means["high"][0] - means["low"][0]) / 2
+    assert table.loc["t-tame", "AD(15) ↓"] == f"11.5 ±{half:.1f}"
+
+
+def test_rows_of_a_table_keep_their_order_within_each_backbone():
+    grid = pd.concat(scores().assign(backbone=b, rate=r) for b, r in RATES)
+    table = tables.wide_table(means_table(grid, by=["backbone", "rate"]), ["backbone", "rate"])
+    assert list(table.index) == RATES
+
+
+RATES = [("a", 0.01), ("a", 0.03), ("b", 0.001), ("b", 0.01)]
+
+
+def test_the_best_method_is_bold_and_controls_do_not_compete():
+    means = means_table(scores(), by=["backbone", "method"])
+    assert marked(means) == {
+        ("a", "t-tame"): "bold",
+        ("b", "t-tame"): "bold",
+        ("a", "grad-cam"): "italic",
+        ("b", "grad-cam"): "italic",
+    }
+
+
+def marked(means):
+    html = tables.best_marked(means)
+    html._compute()
+    return {html.index[row]: style[0][1] for (row, _), style in html.ctx.items() if style}
+
+
+def test_marks_are_there_in_markdown_too():
+    means = means_table(scores(), by=["backbone", "method"])
+    rows = tables.markdown(tables.best_marked(means)).splitlines()[2:]
+    cells = {tuple(r.split("|")[i].strip() for i in (1, 2)): r.split("|")[-2].strip() for r in rows}
+    assert cells["a", "t-tame"].startswith("**11.5 ±") and cells["a", "t-tame"].endswith("**")
+    assert cells["b", "grad-cam"].startswith("*21.5 ±")
+    assert cells["a", "all-ones"].startswith("1.5 ±")  # a control
+
+
+def test_ties_are_marked_alike_and_the_next_value_is_second():
+    tied = scores()
+    tied.loc[tied["method"] == "grad-cam", "value"] -= 10  # as t-tame's
+    third = tied[tied["method"] == "t-tame"].assign(method="rise")
+    third["value"] += 5
+    found = marked(means_table(pd.concat([tied, third]), by=["backbone", "method"]))
+    for backbone in ("a", "b"):
+        assert found[backbone, "t-tame"] == found[backbone, "grad-cam"] == "bold"
+        assert found[backbone, "rise"] == "italic"
+
+
+def test_where_more_is_better_the_highest_is_best():
+    means = means_table(scores().assign(measure="ic"), by=["backbone", "method"])
+    assert marked(means)["a", "grad-cam"] == "bold"
+
+
+def test_a_handful_of_images_has_no_best():
+    few = scores()
+    few = few[few["image_id"] < "i09"]
+    assert marked(means_table(few, by=["backbone", "method"])) == {}
+
+
+def test_latex_has_booktabs_and_the_marks():
+    text = tables.latex(tables.best_marked(means_table(scores(), by=["backbone", "method"])))
+    assert "nowrap" not in text and "\\begin{tabular}{ll" in text
+    assert "\\toprule" in text and "\\bottomrule" in text
+    assert "\\bfseries 11.5 $\\pm$" in text and "\\itshape 21.5" in text
+    assert "AD(15) $\\downarrow$" in text
+
+
+def test_the_number_of_images_is_told_where_it_differs():
+    few = scores()
+    few = few[(few["method"] != "grad-cam") | few["image_id"].isin(["i00", "i01"])]
+    table = tables.wide_table(means_table(few[few["backbone"] == "a"]))
+    assert table["images"].to_dict() == {"t-tame": "12", "grad-cam": "2", "all-ones": "12"}
+    assert "images" not in tables.wide_table(means_table(scores()))
+    always = tables.wide_table(means_table(scores()), images=True)
+    assert always.columns[0] == "images" and set(always["images"]) == {"24"}
+    means = means_table(scores(), by=["backbone", "method"])
+    assert set(tables.best_marked(means).data["images"]) == {"12"}
+    both = pd.concat([scores(), few.assign(measure="morf")])
+    assert tables.wide_table(means_table(both))["images"]["grad-cam"] == "24, 4"
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    means = pd.DataFrame({"method": ["a"], "measure": "ssim", "v": 0, "n": 9, "mean": -0.004})
+    table = tables.wide_table(means.assign(low=-0.054, high=0.046), digits=2)
+    assert table["SSIM"].tolist() == ["0.00 ±0.05"]
+
+
+def test_the_spread_of_seeds_is_that_of_their_means():
+    rows = [
+        (backbone, f"seed {seed}", measure, v, f"i{i}", mean + i - 1)
+        for backbone, means in (("b", (10, 13, 16)), ("a", (5,)))
+        for seed, mean in enumerate(means)
+        for measure, v in (("ad", 50), ("ic", 15), ("coverage", 100))
+        for i in range(3)
+    ]
+    columns = ["backbone", "method", "measure", "v", "image_id", "value"]
+    found = tables.seed_spread(pd.DataFrame(rows, columns=columns))
+    assert list(found.index) == ["b", "a"]
+    assert list(found.columns) == ["seeds", "images", "AD(50) ↓", "IC(15) ↑"]
+    assert found.loc["b"].tolist() == [3, 3, "10.0 to 16.0 (3.0)", "10.0 to 16.0 (3.0)"]
+    assert found.loc["a"].tolist() == [1, 3, "5.0", "5.0"]
+
+
+COMPARED = pd.DataFrame(
+    [
+        ("a", "ad", 15, "t-tame", "t-tame-warm", 500, -9.0, -10, -8, 0.01),
+        ("a", "ad", 15, "t-tame", "rise", 100, -5.0, -6, -4, 0.01),  # less is better
+        ("a", "ad", 15, "t-tame", "iia", 500, 5.0, 4, 6, 0.01),
+        ("a", "ad", 15, "t-tame", "score-cam", 500, 5.0, -1, 6, 0.05),
+        ("a", "ad", 15, "t-tame", "random", 500, -50.0, -51, -49, 0.0),  # a control
+        ("a", "ad", 15, "t-tame-warm", "rise", 100, 5.0, 4, 6, 0.01),
+        ("a", "ad", 15, "t-tame-warm", "random", 500, 5.0, 4, 6, 0.5),
+        ("a", "ic", 15, "t-tame", "rise", 100, 5.0, 4, 6, 0.01),  # more is better
+        ("b", "mean morf", 0, "t-tame", "attention-rollout", 200, 1.0, 0, 2, 0.5),
+        ("b", "mean morf", 0, "t-tame", "iia", 200, -5.0, -6, -4, 0.01),
+        ("b", "mean lerf", 0, "t-tame", "iia", 150, -5.0, -6, -4, 0.01),
+    ],
+    columns=["backbone", "measure", "v", "method", "rival", "n", "difference", "low", "high", "p"],
+)
+
+
+def test_outcomes_count_the_better_side_of_each_measure():
+    found = tables.outcome_counts(COMPARED)
+    assert list(found.columns) == ["t-tame", "t-tame-warm"]
+    assert found.loc["a", "AD(15) ↓"].tolist() == ["1 / 1 / 1", "0 / 0 / 1"]
+    assert found.loc["a", "IC(15) ↑"].tolist() == ["1 / 0 / 0", ""]
+    assert found["t-tame"].loc["b"].to_dict() == {
+        "ROAD, MoRF ↓": "1 / 1 / 0",
+        "ROAD, LeRF ↑": "0 / 0 / 1",
+    }
+
+
+def test_signs_say_which_method_is_better_than_which_rival():
+    found = tables.outcome_signs(COMPARED)
+    assert list(found.loc["a"].index) == ["t-tame-warm", "rise", "iia", "score-cam"]
+    assert list(found.loc["b"].index) == ["attention-rollout", "iia"]  # each as they come
+    assert found["AD(15) ↓"].tolist() == ["▲ ·", "▲ ▼", "▼ ·", "○ ·", "", ""]
+    assert found["IC(15) ↑"].tolist() == ["", "▲ ·", "", "", "", ""]
+    assert found["images"].tolist() == ["500", "100", "500", "500", "200", "200, 150"]
+    controls = tables.outcome_signs(COMPARED, controls=True)
+    assert controls.to_dict("index") == {("a", "random"): {"images": "500", "AD(15) ↓": "▲ ○"}}
+
+
+def test_signs_are_latex_commands():
+    text = tables.latex(tables.outcome_signs(COMPARED).style)
+    assert "$\\bigtriangleup$ $\\bigtriangledown$" in text and "$\\circ$ $\\cdot$" in text
+    assert not set(text) & set("▲○▼·")
