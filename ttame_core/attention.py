@@ -127,9 +127,8 @@ class AttentionMechanism(nn.Module):
         for branch, weight, feature in zip(self.branches, weights, features, strict=True):
             attention = branch(feature)  # (B, C_i, h_i, w_i)
             logits = logits + upsample(fuse(attention, weight, classes), size)
-        bias: Any = (
-            self.fusion.bias if classes is None else self.fusion.bias[classes]
-        )  # (K,), (B, k)
+        bias: Any = self.fusion.bias
+        bias = bias if classes is None else bias[classes]  # (K,) or (B, k)
         return smooth(logits + bias[..., None, None], self.smoothing)
 
 

@@ -153,24 +153,45 @@ def test_explaining_training_and_scoring_need_the_base_install_alone(tmp_path):
     assert "all that the base install promises" in python(code, tmp_path / "photo.png")
 
 
-@pytest.mark.parametrize(
-    ("used", "light"),
-    [
-        ("import ttame_core", {"torch", "pandas", "timm"}),
-        ("from ttame_core.recipes import METHODS, Recipe", {"torch", "pandas", "timm"}),
-        ("import ttame_core as tt; tt.Backbone, tt.load_backbone", {"pandas"}),
-        ("import ttame_core as tt; tt.method", {"pandas"}),
-        ("import ttame_core as tt; tt.evaluate", {"captum"}),
-        ("from ttame_book.editions.graph import STEPS", {"torch", "pandas"}),
-    ],
-)
-def test_importing_a_room_loads_no_other(used, light):
-    heavy = {"sklearn", "skimage", "IPython", "captum", "pytorch_grad_cam", "lightning_fabric"}
-    code = f"{used}\nimport sys\nprint(*sys.modules)"
-    loaded = set(python(code).split())
-    assert not loaded & (heavy | light | {"matplotlib", "seaborn", "numba"})
-    if "ttame_book" not in used:
-        assert not [name for name in loaded if name.startswith("ttame_book")]
+ROOMS = {
+    "import ttame_core": {"torch", "pandas", "timm"},
+    "from ttame_core.recipes import METHODS, Recipe": {"torch", "pandas", "timm"},
+    "import ttame_core as tt; tt.Backbone, tt.load_backbone": {"pandas"},
+    "tt.method": {"pandas"},
+    "tt.evaluate": set(),
+}
+"""What is imported, one after the other, and what of the base install that must not load."""
+HEAVY = {
+    *("sklearn", "skimage", "IPython", "captum", "pytorch_grad_cam", "lightning_fabric"),
+    *("matplotlib", "seaborn", "numba"),
+}
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """The modules loaded after each of `ROOMS`, and by then a classifier that is registered."""
+    told = "print(*sys.modules)"
+    demo = "print(tt.load_backbone('demo_vgg', None).name)"
+    lines = python("import sys\n" + "\n".join(f"{use}\n{told}" for use in ROOMS) + f"\n{demo}")
+    *rooms, name = lines.splitlines()
+    return dict(zip(ROOMS, map(set, map(str.split, rooms)), strict=True)), name
+
+
+@pytest.mark.parametrize("used", ROOMS)
+def test_importing_a_room_loads_no_other(used, loaded):
+    found, _ = loaded
+    assert "ttame_core" in found[used]
+    assert not found[used] & (HEAVY | ROOMS[used])
+    assert not [name for name in found[used] if name.startswith("ttame_book")]
+
+
+def test_the_graphs_steps_load_no_torch():
+    found = set(
+        python(
+            "from ttame_book.editions.graph import STEPS\nimport sys\nprint(*sys.modules)"
+        ).split()
+    )
+    assert "ttame_book.editions.graph" in found and not found & {*HEAVY, "torch", "pandas"}
 
 
 def test_the_package_is_found_by_the_names_that_it_lists():
@@ -185,8 +206,7 @@ def test_the_package_is_found_by_the_names_that_it_lists():
             _ = package.nothing
 
 
-def test_entry_points_name_modules_that_exist():
+def test_entry_points_name_modules_that_exist(loaded):
     text = (Path(ROOT) / "pyproject.toml").read_text()
     assert '[project.entry-points."ttame_core.classifiers"]' in text
-    code = "import ttame_core as tt\nprint(tt.load_backbone('demo_vgg', None).name)"
-    assert python(code).strip() == "demo_vgg"
+    assert loaded[1] == "demo_vgg"  # in a process that has imported nothing of the book
