@@ -11,7 +11,10 @@ from ttame_core.images.folders import evenly, stack
 
 WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 IMAGENETTE = Path(__file__).parents[3] / "shared" / "data" / "imagenette"
-pytestmark = pytest.mark.skipif(not IMAGENETTE.is_dir(), reason=f"no photographs at {IMAGENETTE}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not IMAGENETTE.is_dir(), reason=f"no photographs at {IMAGENETTE}"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +52,4 @@ def test_an_explainer_of_real_photographs_trains_and_explains(photographs):
     maps = explainer.explain(images[:4])
     assert maps.shape == (4, 28, 28)
     assert (maps.flatten(1).std(1) > 0.01).all()
+    assert all((maps[i] - maps[i + 1]).abs().mean() > 0.02 for i in range(3))

@@ -51,7 +51,8 @@ def impute(
         Seed of the noise, which is one field for all images.
     tolerance : float, optional
         Estimated error of a pixel at which the solver stops; a true one can be ten times that. By
-        default 2e-5, and 1e-7 for images of at most 64 x 64, where it costs little.
+        default 2e-5, and 1e-7 for images of at most 64 x 64, where it costs little; there rounding
+        of float32 adds up to 2e-6 in strips with hardly a known pixel.
     chunk : int
         Images solved at once by torch; bounds the memory, and changes the result by less than the
         error.
