@@ -151,7 +151,11 @@ rule own:
     threads: 1
     params:
         given=PLACE,
-        key=lambda w: result_key([EDITION.root / f"notebooks/{w.own}.ipynb"], EDITION.seed),
+        key=lambda w: result_key(
+            [EDITION.root / f"notebooks/{w.own}.ipynb"],
+            EDITION.seed,
+            [EDITION.root / "ttame_core" / "explainers"],
+        ),
     shell:
         RUN
 
@@ -166,6 +170,7 @@ rule book:
         texts=expand("notebooks/{name}.ipynb", name=glob_wildcards("notebooks/{name}.ipynb").name),
         prose=expand("book/{name}.md", name=sorted(glob_wildcards("book/{name}.md").name)),
         committed=expand("results/imagenette/summary/{file}", file=COMMITTED),
+        looks=expand("book/_static/{file}", file=sorted(glob_wildcards("book/_static/{file}").file)),
         generator="book/pages.py",
         settings="book/_config.yml",
     output:

@@ -13,4 +13,4 @@ MODULES = {
     "editions.runs": ("Run", "start_run"),
 }
 """The module of each name that the package offers."""
-__getattr__, __dir__, __all__ = lazy(__name__, MODULES)
+__getattr__, __dir__, __all__ = lazy(__name__, MODULES, "ttame_core[book]")

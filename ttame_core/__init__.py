@@ -15,15 +15,23 @@ __version__ = "0.1.0"
 
 
 def lazy(
-    package: str, modules: Mapping[str, tuple[str, ...]]
+    package: str, modules: Mapping[str, tuple[str, ...]], extra: str = ""
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Make a package's ``__getattr__``, ``__dir__`` and ``__all__``: names load at first use."""
+    """Make a package's ``__getattr__``, ``__dir__`` and ``__all__``: names load at first use.
+
+    ``extra`` is what to install where a module that one needs is missing.
+    """
     module_of = {name: module for module, names in modules.items() for name in names}
 
     def find(name: str) -> Any:
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = import_module(f"{package}.{module_of[name]}")
+        try:
+            module = import_module(f"{package}.{module_of[name]}")
+        except ModuleNotFoundError as error:
+            if extra:
+                error.add_note(f"{package}.{name} needs what pip install '{extra}' brings")
+            raise
         return module if name == module_of[name] else getattr(module, name)
 
     return find, lambda: sorted(module_of), sorted(module_of)
@@ -42,6 +50,7 @@ MODULES = {
     "masking": ("keep_top", "mask_images", "masking", "minmax", "select_top"),
     "methods": ("methods",),
     "methods.library": ("method",),
+    "methods.registry": ("CONTROLS", "METHODS"),
     "metrics": ("metrics",),
     "metrics.costs": ("explanation_costs",),
     "metrics.imputation": ("impute", "mean_fill"),
@@ -49,7 +58,7 @@ MODULES = {
     "metrics.scores": ("evaluate", "score_batch"),
     "pretrained": ("load_explainer",),
     "progress": ("Progress",),
-    "recipes": ("CONTROLS", "METHODS", "OURS", "VARIANTS", "LossWeights", "Recipe"),
+    "recipes": ("OURS", "VARIANTS", "LossWeights", "Recipe"),
     "training": ("train",),
 }
 """The module of each name that the package offers."""

@@ -36,6 +36,8 @@ def load_explainer(
     """
     own = Path(name).is_file() or Path(name).suffix == ".safetensors"
     file = Path(name) if own else SHIPPED / f"{name}.safetensors"
+    if not file.is_file() and own:
+        raise TTAMEError(f"there is no explainer at {name}; correct the path")
     if not file.is_file():
         known = nearest(str(name), shipped_explainers())
         raise TTAMEError(

@@ -155,7 +155,11 @@ def test_explaining_training_and_scoring_need_the_base_install_alone(tmp_path):
 
 ROOMS = {
     "import ttame_core": {"torch", "pandas", "timm"},
-    "from ttame_core.recipes import METHODS, Recipe": {"torch", "pandas", "timm"},
+    "from ttame_core.recipes import Recipe; from ttame_core.methods.registry import METHODS": {
+        "torch",
+        "pandas",
+        "timm",
+    },
     "import ttame_core as tt; tt.Backbone, tt.load_backbone": {"pandas"},
     "tt.method": {"pandas"},
     "tt.evaluate": set(),

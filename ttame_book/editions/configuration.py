@@ -13,7 +13,8 @@ import yaml
 from PIL.Image import Resampling
 
 from ttame_core.errors import TTAMEError, nearest
-from ttame_core.recipes import METHODS, ORDERS, OTHER_CLASSES, TRAINED, VARIANTS
+from ttame_core.methods.registry import METHODS
+from ttame_core.recipes import ORDERS, OTHER_CLASSES, TRAINED, VARIANTS
 
 TRAINING = ("variant", "steps", "batch_size", "max_lr", "other_classes")
 COMPARED = [*(m for m, trained in TRAINED.items() if trained.kind != "beyond"), *METHODS]
@@ -165,8 +166,9 @@ class Configuration:
         return [*self.classifier_code(backbone), DATA[kind]]
 
     def classifier_code(self, backbone: str) -> list[str]:
-        """Modules of the project that build a backbone, where it is none of others'."""
-        return [DEMO] if backbone in self.demo_backbones else []
+        """Modules of the project that build a backbone."""
+        own = [DEMO] if backbone in self.demo_backbones else []
+        return ["ttame_core.classifiers.loading", *own]
 
     def photographs(self, backbone: str, *parts: str) -> list[Path]:
         """Folders of a backbone's photographs, ``train`` or ``val``, as far as there are any."""

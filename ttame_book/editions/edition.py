@@ -48,7 +48,7 @@ class Edition(Configuration):
         """
         entry = self.entry(name)
         for module in self.classifier_code(name):
-            import_module(module)  # it registers its classifiers
+            import_module(module)  # the demo's registers its classifiers
         weights = entry.get("weights", "DEFAULT")
         retrained = self.home / "backbones" / f"{name}.safetensors"  # by 02_backbones
         if weights == "DEFAULT" and retrained.is_file():
@@ -133,13 +133,13 @@ class Edition(Configuration):
         backbone : Backbone
             As `backbone` loaded it.
         variant : str, optional
-            Another than the method's variant of the attention mechanism.
+            Variant of the attention mechanism in place of the method's.
         method : str
             Key of `TRAINED`.
         recipe : Recipe, optional
-            Another than the method's.
+            Recipe in place of the method's.
         seed : int
-            Added to the edition's.
+            Number added to the edition's seed.
         name : str, optional
             Name of the files in the backbone's folder of studies; by default they are those of the
             edition's own explainer.

@@ -21,7 +21,7 @@ class Step:
     notebook : str
         Its name without suffix.
     does : str
-        In a sentence.
+        What it does, in a sentence.
     outputs : tuple of str
         Files that it writes into the backbone's folder, beside itself.
     settings : tuple of str

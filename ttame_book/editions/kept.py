@@ -6,8 +6,8 @@ from ttame_book.editions.edition import Edition
 from ttame_book.editions.keys import result_key
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.methods import Method
+from ttame_core.methods.registry import METHODS
 from ttame_core.metrics.cache import KeptConfidences, KeptMaps
-from ttame_core.recipes import METHODS
 
 
 def kept_answers(edition: Edition, backbone: Backbone) -> KeptConfidences:
@@ -20,7 +20,7 @@ def kept_answers(edition: Edition, backbone: Backbone) -> KeptConfidences:
 def kept_maps(
     edition: Edition, backbone: Backbone, name: str, method: Method, options: dict[str, Any]
 ) -> KeptMaps:
-    """Keep a method's maps, for all runs of the edition."""
+    """Keep a method's maps, for all runs of the edition: they do not depend on its settings."""
     code = [METHODS[name].made_by, *edition.classifier_code(backbone.name)]
     about = result_key(code, {"options": options, **backbone.identity()})
     folder = edition.home / edition.folder(backbone.name).name / "maps" / name

@@ -8,10 +8,13 @@ import ast
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from ttame_core.errors import TTAMEError
 
 ROOT = Path(__file__).resolve().parents[2]
 """Folder that holds the packages."""
@@ -86,8 +89,13 @@ def _read(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
     text = file.read_text()
     if file.suffix == ".ipynb":
         cells = json.loads(text)["cells"]
-        text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
-    tree = ast.parse(text)
+        lines = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+        # commands to the shell and to IPython compute nothing
+        text = re.sub(r"^\s*[%!].*$", "pass", lines, flags=re.MULTILINE)
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise TTAMEError(f"{file} is no Python ({error}); correct it, nothing was run") from error
     imported = set(_imports(tree))
     # syntax cannot tell what is loaded by a name: methods.library may load all that lies beside it;
     # what a configuration names, images and classifiers, is given by who asks for a key
@@ -98,30 +106,56 @@ def _read(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            node.body = [line for line in body if not _is_text(line)] or [ast.Pass()]  # type: ignore[attr-defined]
+            node.body = [line for line in body if not _tells_nothing(line)] or [ast.Pass()]  # type: ignore[attr-defined]
     return ast.unparse(tree), tuple(sorted(imported))
 
 
-def _is_text(node: ast.AST) -> bool:
+def _tells_nothing(node: ast.AST) -> bool:
+    """Whether a line is a text, or says a package's names: what is used of them is known."""
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.targets[0]) in ("MODULES", "__version__")
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
     """Name the project's modules that code imports, those behind a package's lazy names too."""
-    aliases: dict[str, str] = {}
+    packages: dict[str, str] = {}  # by what they are called here
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
+            ours = [each for each in node.names if each.name.partition(".")[0] in PACKAGES]
+            packages |= {each.asname or each.name: each.name for each in ours}
+            yield from (each.name for each in ours)
+        elif isinstance(node, ast.ImportFrom) and (node.level or _is_ours(node.module)):
+            if node.level or any(each.name == "*" for each in node.names):
+                raise TTAMEError(
+                    f"{ast.unparse(node)!r} hides what is imported; name module and names"
+                )
             for each in node.names:
-                if each.name.partition(".")[0] in PACKAGES:
-                    aliases[each.asname or each.name] = each.name
-                    yield each.name
-        elif isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] in PACKAGES:
-            yield from (_module_of(str(node.module), each.name) for each in node.names)
+                module = _module_of(str(node.module), each.name)
+                packages[each.asname or each.name] = module
+                yield module
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            package = aliases.get(node.value.id)
+        if isinstance(node, ast.Attribute):
+            package = _package(node.value, packages)
             if package:
                 yield _module_of(package, node.attr)
+
+
+def _is_ours(module: str | None) -> bool:
+    return str(module).partition(".")[0] in PACKAGES
+
+
+def _package(node: ast.AST, packages: dict[str, str]) -> str | None:
+    """The package that an expression is, as ``tt.metrics``; None where it is none."""
+    if isinstance(node, ast.Name):
+        found = packages.get(node.id)
+    elif isinstance(node, ast.Attribute):
+        package = _package(node.value, packages)
+        found = _module_of(package, node.attr) if package else None
+    else:
+        return None
+    file = source_of(found) if found else None
+    return found if file and file.stem == "__init__" else None
 
 
 def _module_of(package: str, name: str) -> str:

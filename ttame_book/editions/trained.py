@@ -25,13 +25,13 @@ class Training:
     backbone : Backbone
         The classifier explained.
     variant : str
-        Of the attention mechanism.
+        Variant of the attention mechanism.
     images : callable
         Opens the training images.
     recipe : Recipe
         How it is trained.
     seed : int
-        Of initial weights, order and draws.
+        Seed of initial weights, order and draws.
     file, record : Path
         Where the explainer and the history of its training are kept.
     about : dict

@@ -11,8 +11,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ttame_book.report.intervals import bootstrap_interval
+from ttame_core.methods.registry import CONTROLS, METHODS
 from ttame_core.metrics.measures import MEASURES, direction, measure_label
-from ttame_core.recipes import CONTROLS, METHODS, TRAINED
+from ttame_core.recipes import TRAINED
 
 WIDTH = 8.3
 """Inches: 800 px on the page, so that text is there as large as it is told here."""

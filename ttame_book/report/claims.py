@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ttame_book.studies.randomisation import WHOLE_ATTENTION, WHOLE_BACKBONE
-from ttame_core.metrics.measures import direction
+from ttame_core.metrics.measures import MEASURES, direction
 
 VERDICTS = ("confirmed", "not confirmed", "undecided at this sample size", "not applicable here")
 LEVEL = 0.05  # of all comparisons of a claim together
@@ -102,7 +102,7 @@ def _harm(worse: str, milder: str, by: float) -> Comparison:
     return Comparison(left, right, False, by)
 
 
-MORF, LERF = [("mean morf", 0.0)], [("mean lerf", 0.0)]
+MORF, LERF = ([(MEASURES[name].averaged.name, 0.0)] for name in ("morf", "lerf"))
 COVERED, CNNS = ("t-tame", "coverage", 100.0), ("vgg", "resnet")
 CLAIMS = (
     Claim(

@@ -12,8 +12,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from ttame_book.editions.runs import Run
+from ttame_core.methods.registry import CONTROLS
 from ttame_core.metrics.measures import direction, measure_label
-from ttame_core.recipes import CONTROLS
 
 MARKS: dict[Any, str] = {1: "font-weight: bold", 2: "font-style: italic"}
 """How the best and the second best are marked."""

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ttame_book.report.claims import CLAIMS, LEVEL, VERDICTS, Cell, Claim, Comparison
 from ttame_book.report.intervals import clearness, simultaneous_intervals
-from ttame_core.classifiers.taps import TAPS
+from ttame_core.classifiers.loading import named_taps
 
 CONFIRMED, NOT_CONFIRMED, UNDECIDED, NOT_APPLICABLE = VERDICTS
 
@@ -36,7 +36,7 @@ def evidence(
     if "taps" in rows:
         # Table VII is of the edition's own taps: where Table VI has several sets, only its rows of
         # the same set are taken
-        own = rows["backbone"].map(lambda name: taps.get(name) or next(iter(TAPS.get(name, [""]))))
+        own = rows["backbone"].map(lambda name: taps.get(name) or next(iter(named_taps(name)), ""))
         rows = rows[rows["taps"].isin(["", None]) | (rows["taps"] == own)]
     counted = costs.assign(measure="forwards", v=0, image_id="cost", value=costs["forwards"])
     columns = ["backbone", "table", "method", "measure", "v", "image_id", "value"]

@@ -11,17 +11,18 @@ import pandas as pd
 from torch.utils.data import DataLoader, Dataset
 
 from ttame_book.editions.edition import Edition
-from ttame_book.editions.keys import result_key
+from ttame_book.editions.kept import kept_maps
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.errors import NotServedError
 from ttame_core.images.folders import evenly
 from ttame_core.methods import Method
 from ttame_core.methods.library import method
-from ttame_core.metrics.cache import KeptConfidences, KeptMaps
+from ttame_core.methods.registry import METHODS
+from ttame_core.metrics.cache import KeptConfidences
 from ttame_core.metrics.measures import Percentages
 from ttame_core.metrics.scores import evaluate
 from ttame_core.progress import Tell
-from ttame_core.recipes import METHODS, TRAINED
+from ttame_core.recipes import TRAINED
 
 Round = tuple[Dataset, dict[str, Method]]
 """Test images, and the methods scored on them."""
@@ -50,13 +51,7 @@ def compared_methods(
             left_out[name] = str(reason)
             continue
         if keep and METHODS[name].costly:
-            module = METHODS[name].made_by.partition(":")[0]
-            code = [module, *edition.classifier_code(backbone.name)]
-            about = result_key(code, {"options": own, **backbone.identity()})
-            # in the edition's home, also where parameters overrule its settings, as a rival's map
-            # does not depend on these
-            folder = edition.home / edition.folder(backbone.name).name / "maps" / name
-            ready[name] = KeptMaps(ready[name], folder, about)
+            ready[name] = kept_maps(edition, backbone, name, ready[name], own)
     return ready, left_out
 
 

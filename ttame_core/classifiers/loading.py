@@ -155,6 +155,12 @@ def known_names() -> list[str]:
     return sorted({*TORCHVISION, *_registered(), LITE0, VIT_TINY, *timm.list_models()})
 
 
+def named_taps(name: str) -> dict[str, tuple[str, ...]]:
+    """Named sets of taps of a classifier, registered ones too; the first is its default."""
+    _registered()  # what other packages add is there once they are imported
+    return TAPS.get(name, {})
+
+
 def builder_of(name: str) -> Builder:
     """Find what builds a classifier of this name; raises a TTAMEError if nothing does."""
     source, _, rest = name.partition("/")

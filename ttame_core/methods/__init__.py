@@ -1,6 +1,6 @@
 """The compared methods: ``method(name, backbone)`` makes one, ``(images, classes) -> maps``.
 
-Each is a function of a module here, listed in `recipes.METHODS`. All keep to one contract:
+Each is a function of a module here, listed in `registry.METHODS`. All keep to one contract:
 
 - It takes a `Backbone`, the classifier to be explained, and options by name. It raises a
   `NotServedError` if it cannot serve that classifier, and a TTAMEError for bad options.

@@ -6,7 +6,8 @@ from typing import Any
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.methods import Method
-from ttame_core.recipes import METHODS, TRAINED
+from ttame_core.methods.registry import METHODS
+from ttame_core.recipes import TRAINED
 
 
 def method(name: str, backbone: Backbone, **options: Any) -> Method:

@@ -139,6 +139,10 @@ def evaluate(
         images = batch["image"].to(backbone.mean.device)
         truth = batch["mask"].to(images.device) if "mask" in batch else None
         check_images(images)
+        if "id" not in batch:
+            raise TTAMEError(
+                f"a batch has {sorted(batch)}; expected ids too, as 'id': a name an image"
+            )
         with torch.no_grad():
             full, classes = backbone(images).softmax(1).max(1)
         for name, method in methods.items():

@@ -1,5 +1,6 @@
 """What is recomputed: a line of a copy of the project is changed, exactly the dependants rerun."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from ttame_book.editions import keys as editions_keys
 from ttame_book.editions.configuration import Configuration
 from ttame_book.editions.graph import STEPS, step_key
 from ttame_book.editions.keys import closure, result_key
-from ttame_core.recipes import METHODS
+from ttame_core.errors import TTAMEError
+from ttame_core.methods.registry import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +67,11 @@ def keys(place):
             code = ["ttame_core.training", *edition.code(backbone)]
             photographs = edition.photographs(backbone, "train")
             found[f"{name} {backbone} trainings"] = result_key(code, inputs=photographs)
+            code = ["ttame_core.metrics.perturbations", *edition.classifier_code(backbone)]
+            found[f"{name} {backbone} answers"] = result_key(code)
             for method, rival in METHODS.items():
-                code = [rival.made_by.partition(":")[0], *edition.classifier_code(backbone)]
+                code = [rival.made_by, *edition.classifier_code(backbone)]
                 found[f"{name} {backbone} maps {method}"] = result_key(code)
-    found["answers"] = result_key(["ttame_core.metrics.perturbations"])
     for each in ("02_backbones", "12_compare", "00_explain", "01_own_model"):
         found[each] = result_key([Path(place) / "notebooks" / f"{each}.ipynb"])
     return found
@@ -101,14 +104,14 @@ def of(names, *words):
 
 def test_the_demos_images_rerun_all_that_sees_them(copy, base):
     changed = changed_by(copy, base, "ttame_book/demo/digits.py", "rng.uniform(0.5, 1.0)", "1.0")
-    steps = of(base, "demo_vgg", "demo_resnet", "demo_vit") - of(base, "maps")
+    steps = of(base, "demo_vgg", "demo_resnet", "demo_vit") - of(base, "maps", "answers")
     own = {"02_backbones", *of(base, "counterfactual")}  # two digits are pasted there
     assert changed == steps | own
 
 
 def test_the_photographs_in_packages_rerun_their_classifier_and_the_digits_on_them(copy, base):
     changed = changed_by(copy, base, "ttame_book/demo/photographs.py", "slice(0, 8)", "slice(0, 7)")
-    assert of(changed, "demo") >= of(base, "demo") - of(base, "maps")
+    assert of(changed, "demo") >= of(base, "demo") - of(base, "maps", "answers")
     assert not of(changed, "imagenette") - of(changed, "counterfactual")
 
 
@@ -135,8 +138,30 @@ def test_the_imputation_asks_the_classifier_anew_and_trains_nothing(copy, base):
     changed = changed_by(
         copy, base, "ttame_core/metrics/imputation_numba.py", "F32(0.8)", "F32(0.7)"
     )
-    assert "answers" in changed
+    assert of(changed, "answers") == of(base, "answers")
     assert not of(changed, "trainings", "maps", "train")
+
+
+def test_another_rival_in_the_registry_trains_nothing_and_makes_no_map_anew(copy, base):
+    file, new = (
+        "ttame_core/methods/registry.py",
+        '    "other": Rival("ttame_core.methods.rise:rise"),\n',
+    )
+    line = '    "rise": Rival("ttame_core.methods.rise:rise", costly=True),\n'
+    changed = changed_by(copy, base, file, line, line + new)
+    assert of(changed, "evaluate") == of(base, "evaluate")
+    assert not of(changed, "trainings", "answers", "maps")
+
+
+def test_a_name_more_that_a_package_offers_reruns_nothing(copy, base):
+    file, old = "ttame_core/__init__.py", '"read_image")'
+    assert changed_by(copy, base, file, old, '"check_images", "read_image")') == set()
+
+
+def test_how_a_classifier_is_built_reruns_all_that_is_of_one(copy, base):
+    file = "ttame_core/classifiers/loading.py"
+    changed = changed_by(copy, base, file, '"num_heads": 3', '"num_heads": 6')
+    assert of(changed, "trainings", "answers", "maps") == of(base, "trainings", "answers", "maps")
 
 
 def test_the_demos_classifiers_are_trained_anew_with_their_images_and_recipes(copy, base):
@@ -192,3 +217,32 @@ def test_what_a_module_imports_is_found_through_functions_and_lazy_names():
     # tt.method, by its lazy name, stands for every method
     notebook = closure([ROOT / "notebooks" / "01_own_model.ipynb"])
     assert {"ttame_core.methods.cams", "ttame_core.training"} <= notebook.keys()
+
+
+def test_what_hides_its_imports_is_refused(tmp_path):
+    for name, line in (("a", "from ttame_core import *"), ("b", "from . import masking")):
+        file = tmp_path / f"{name}.ipynb"
+        file.write_text(json.dumps({"cells": [{"cell_type": "code", "source": [line]}]}))
+        with pytest.raises(TTAMEError, match="hides what is imported"):
+            closure([file])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "import ttame_core as tt\ntt.metrics.evaluate",
+        "from ttame_core import metrics as m\nm.evaluate",
+        "%matplotlib inline\nimport ttame_core.metrics as m\nm.evaluate",
+    ],
+)
+def test_names_are_followed_through_packages_by_any_name(tmp_path, lines):
+    notebook = tmp_path / f"{hash(lines)}.ipynb"
+    notebook.write_text(json.dumps({"cells": [{"cell_type": "code", "source": [lines]}]}))
+    assert "ttame_core.metrics.imputation" in closure([notebook])
+
+
+def test_a_notebook_that_is_no_python_is_named(tmp_path):
+    file = tmp_path / "broken.ipynb"
+    file.write_text(json.dumps({"cells": [{"cell_type": "code", "source": ["x = ("]}]}))
+    with pytest.raises(TTAMEError, match=r"broken\.ipynb is no Python"):
+        closure([file])

@@ -9,7 +9,8 @@ from matplotlib.colors import to_rgba
 
 from ttame_book.report import charts
 from ttame_book.report.intervals import bootstrap_interval
-from ttame_core.recipes import CONTROLS, METHODS, TRAINED
+from ttame_core.methods.registry import CONTROLS, METHODS
+from ttame_core.recipes import TRAINED
 
 
 def scores():

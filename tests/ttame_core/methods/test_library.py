@@ -18,7 +18,7 @@ from tests.ttame_core.methods.models import (
 )
 from ttame_core.errors import NotServedError
 from ttame_core.masking import upsample
-from ttame_core.recipes import CONTROLS
+from ttame_core.methods.registry import CONTROLS
 
 
 @pytest.mark.parametrize(("name", "method"), served(BACKBONES))
