@@ -66,5 +66,6 @@ def test_other_code_of_what_changes_images_is_asked_anew(scored, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(kept, "result_key", lambda code: asked.extend(code) or "another")
         assert scored()[1] == 2 * 2
-    assert asked == ["ttame_core.metrics.perturbations", "ttame_book.demo.classifiers"]
+    builders = ["ttame_core.classifiers.loading", "ttame_book.demo.classifiers"]
+    assert asked == ["ttame_core.metrics.perturbations", *builders]
     assert scored()[1] == 0
