@@ -7,21 +7,11 @@ from matplotlib import pyplot as plt
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 
+from tests.ttame_book.report.examples import COMPARED, scores
 from ttame_book.report import charts
 from ttame_book.report.intervals import bootstrap_interval
 from ttame_core.methods.registry import CONTROLS, METHODS
 from ttame_core.recipes import TRAINED
-
-
-def scores():
-    rows = [
-        (backbone, method, "ad", 15, f"i{i:02}", value + i % 4)
-        for backbone in ("a", "b")
-        for method, value in (("t-tame", 10.0), ("grad-cam", 20.0), ("all-ones", 0.0))
-        for i in range(12)
-    ]
-    return pd.DataFrame(rows, columns=["backbone", "method", "measure", "v", "image_id", "value"])
-
 
 RATES = [("a", 0.01), ("a", 0.03), ("b", 0.001), ("b", 0.01)]
 
@@ -203,24 +193,6 @@ def test_a_training_is_drawn_as_its_moving_average():
         assert line.get_xdata().tolist() == steps.tolist()
         assert line.get_ydata()[1:].tolist() == pytest.approx((i + 1) * (steps[1:] + 0.5) / 500)
     plt.close(figure)
-
-
-COMPARED = pd.DataFrame(
-    [
-        ("a", "ad", 15, "t-tame", "t-tame-warm", 500, -9.0, -10, -8, 0.01),
-        ("a", "ad", 15, "t-tame", "rise", 100, -5.0, -6, -4, 0.01),  # less is better
-        ("a", "ad", 15, "t-tame", "iia", 500, 5.0, 4, 6, 0.01),
-        ("a", "ad", 15, "t-tame", "score-cam", 500, 5.0, -1, 6, 0.05),
-        ("a", "ad", 15, "t-tame", "random", 500, -50.0, -51, -49, 0.0),  # a control
-        ("a", "ad", 15, "t-tame-warm", "rise", 100, 5.0, 4, 6, 0.01),
-        ("a", "ad", 15, "t-tame-warm", "random", 500, 5.0, 4, 6, 0.5),
-        ("a", "ic", 15, "t-tame", "rise", 100, 5.0, 4, 6, 0.01),  # more is better
-        ("b", "mean morf", 0, "t-tame", "attention-rollout", 200, 1.0, 0, 2, 0.5),
-        ("b", "mean morf", 0, "t-tame", "iia", 200, -5.0, -6, -4, 0.01),
-        ("b", "mean lerf", 0, "t-tame", "iia", 150, -5.0, -6, -4, 0.01),
-    ],
-    columns=["backbone", "measure", "v", "method", "rival", "n", "difference", "low", "high", "p"],
-)
 
 
 def points_of(axis):

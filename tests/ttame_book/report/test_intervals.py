@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.ttame_book.report.examples import scores
 from ttame_book.report import intervals
 from ttame_book.report.intervals import (
     averages,
@@ -132,16 +133,6 @@ def test_false_alarms_are_as_rare_as_corrected_for(monkeypatch):
         methods = {name: rng.normal(0, 1, 30) for name in ("tame", *"abcdefghijkl")}
         alarms += (paired_differences(table(**methods))["p"] < 0.05).any()
     assert alarms <= 3  # 0.75 expected; more happens once in 150, and uncorrected seven
-
-
-def scores():
-    rows = [
-        (backbone, method, "ad", 15, f"i{i:02}", value + i % 4)
-        for backbone in ("a", "b")
-        for method, value in (("t-tame", 10.0), ("grad-cam", 20.0), ("all-ones", 0.0))
-        for i in range(12)
-    ]
-    return pd.DataFrame(rows, columns=["backbone", "method", "measure", "v", "image_id", "value"])
 
 
 def test_means_and_their_intervals():

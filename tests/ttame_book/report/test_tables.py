@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 import ttame_book as tb
+from tests.ttame_book.report.examples import COMPARED, scores
 from ttame_book.report import tables
 from ttame_book.report.intervals import means_table
 
@@ -137,16 +138,6 @@ def test_seeds_are_told_by_their_lowest_and_highest_mean():
     assert table.loc["b"].tolist() == [1, 1, "5.0"]
 
 
-def scores():
-    rows = [
-        (backbone, method, "ad", 15, f"i{i:02}", value + i % 4)
-        for backbone in ("a", "b")
-        for method, value in (("t-tame", 10.0), ("grad-cam", 20.0), ("all-ones", 0.0))
-        for i in range(12)
-    ]
-    return pd.DataFrame(rows, columns=["backbone", "method", "measure", "v", "image_id", "value"])
-
-
 def test_a_table_reads_mean_and_interval():
     means = means_table(scores())
     assert list(means.columns) == ["method", "measure", "v", "n", "mean", "low", "high"]
@@ -253,24 +244,6 @@ def test_the_spread_of_seeds_is_that_of_their_means():
     assert list(found.columns) == ["seeds", "images", "AD(50) ↓", "IC(15) ↑"]
     assert found.loc["b"].tolist() == [3, 3, "10.0 to 16.0 (3.0)", "10.0 to 16.0 (3.0)"]
     assert found.loc["a"].tolist() == [1, 3, "5.0", "5.0"]
-
-
-COMPARED = pd.DataFrame(
-    [
-        ("a", "ad", 15, "t-tame", "t-tame-warm", 500, -9.0, -10, -8, 0.01),
-        ("a", "ad", 15, "t-tame", "rise", 100, -5.0, -6, -4, 0.01),  # less is better
-        ("a", "ad", 15, "t-tame", "iia", 500, 5.0, 4, 6, 0.01),
-        ("a", "ad", 15, "t-tame", "score-cam", 500, 5.0, -1, 6, 0.05),
-        ("a", "ad", 15, "t-tame", "random", 500, -50.0, -51, -49, 0.0),  # a control
-        ("a", "ad", 15, "t-tame-warm", "rise", 100, 5.0, 4, 6, 0.01),
-        ("a", "ad", 15, "t-tame-warm", "random", 500, 5.0, 4, 6, 0.5),
-        ("a", "ic", 15, "t-tame", "rise", 100, 5.0, 4, 6, 0.01),  # more is better
-        ("b", "mean morf", 0, "t-tame", "attention-rollout", 200, 1.0, 0, 2, 0.5),
-        ("b", "mean morf", 0, "t-tame", "iia", 200, -5.0, -6, -4, 0.01),
-        ("b", "mean lerf", 0, "t-tame", "iia", 150, -5.0, -6, -4, 0.01),
-    ],
-    columns=["backbone", "measure", "v", "method", "rival", "n", "difference", "low", "high", "p"],
-)
 
 
 def test_outcomes_count_the_better_side_of_each_measure():
