@@ -55,3 +55,10 @@ def test_a_classifier_without_a_known_name_is_to_be_given(tiny, tmp_path):
     tt.TTAME(tiny).save(tmp_path / "own.safetensors")
     with pytest.raises(tt.TTAMEError, match=r"cannot be loaded.*call tt\.TTAME\.load\(file"):
         tt.load_explainer(tmp_path / "own.safetensors")
+
+
+def test_a_file_that_is_not_there_is_no_name_of_a_ready_made_one(tmp_path):
+    with pytest.raises(
+        tt.TTAMEError, match=r"there is no explainer at .*mine\.safetensors; correct"
+    ):
+        tt.load_explainer(tmp_path / "mine.safetensors")

@@ -179,3 +179,11 @@ def test_measures_that_do_not_exist(tiny, noise, measures, message):
     full, classes = tiny(noise.images).softmax(1).max(1)
     with pytest.raises(tt.TTAMEError, match=message):
         tt.score_batch(tiny, noise.images, classes, full, torch.rand(24, 4, 4), measures)
+
+
+def test_a_batch_without_ids_is_refused_before_it_is_scored(tiny):
+    def method(images, classes):
+        raise AssertionError("explained all the same")
+
+    with pytest.raises(tt.TTAMEError, match="expected ids too"):
+        tt.evaluate(tiny, {"m": method}, [{"image": torch.rand(2, 3, 16, 16)}])
