@@ -107,19 +107,19 @@ def page(folder: Path, target: Path) -> dict[str, Any]:
     for cell in notebook.cells:
         cell.source = texts.get(cell.id, cell.source)
     manifest = json.loads((folder / f"{name}.json").read_text())
+    captions = {cell.id for cell in latest.cells if "caption" in cell.metadata.get("tags", [])}
     for cell, following in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
         tags = set(cell.metadata.get("tags", []))
+        outputs = cell.get("outputs", [])
         if tags & HIDDEN:
-            cell.metadata["tags"] = sorted(tags | {"remove-cell"})
-        if any(
-            "<table" in str(o.get("data", {}).get("text/html")) for o in cell.get("outputs", ())
-        ):
-            cell.metadata["tags"] = sorted(tags | {"full-width"})
-        if "outputs" in cell:
-            cell.outputs = [o for o in cell.outputs if not o.get("metadata", {}).get("progress")]
-        if following and following.source.startswith(
-            "*"
-        ):  # a caption: the figure's text for those who cannot see it
+            tags.add("remove-cell")
+        if any("<table" in str(o.get("data", {}).get("text/html")) for o in outputs):
+            tags.add("full-width")
+        if tags:
+            cell.metadata["tags"] = sorted(tags)
+        if outputs:
+            cell.outputs = [o for o in outputs if not o.get("metadata", {}).get("progress")]
+        if following and following.id in captions:  # the figure's text for who cannot see it
             alt = following.source.split("\n\n")[0].replace("*", "").replace("\n", " ")
             cell.metadata["mystnb"] = {"image": {"alt": alt}}
     if "backbone" in manifest["parameters"]:

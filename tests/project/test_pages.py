@@ -33,8 +33,16 @@ def a_notebook(question="**Question.** How good?"):
             new_code_cell("steps = 2", id="put", metadata={"tags": ["injected-parameters"]}),
             new_code_cell("import torch", id="needs", metadata={"tags": ["imports"]}),
             new_code_cell("draw()", id="figure", outputs=[progress, shown(text="<Figure>")]),
-            new_markdown_cell("*The higher,\nthe better.*\n\nMore of it.", id="caption"),
+            new_markdown_cell(
+                "*The higher,\nthe better.*\n\nMore of it.",
+                id="caption",
+                metadata={"tags": ["caption"]},
+            ),
             new_code_cell("table()", id="table", outputs=[table]),
+            new_markdown_cell("*Nothing* is drawn above.", id="words"),
+            new_code_cell(
+                "import seen", id="both", outputs=[table], metadata={"tags": ["imports"]}
+            ),
         ]
     )
 
@@ -99,7 +107,7 @@ def tags(cell):
 def test_a_page_hides_the_plumbing_and_nothing_else(made):
     cells, _, _ = made
     hidden = {name for name, cell in cells.items() if "remove-cell" in tags(cell)}
-    assert {"given", "put"} <= hidden <= {"given", "put", "needs"}
+    assert {"given", "put", "both"} <= hidden <= {"given", "put", "needs", "both"}
 
 
 def test_a_page_shows_results_without_progress_and_tables_at_full_width(made):
@@ -108,6 +116,7 @@ def test_a_page_shows_results_without_progress_and_tables_at_full_width(made):
     assert figure.data["text/plain"] == "<Figure>"
     assert "full-width" in tags(cells["table"]) and "full-width" not in tags(cells["figure"])
     assert "<table" in cells["table"].outputs[0].data["text/html"]
+    assert tags(cells["both"]) >= {"remove-cell", "full-width"}
 
 
 def test_a_figures_caption_is_its_text_for_those_who_do_not_see_it(made):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ttame_book.studies.ablations import LABELS, MATCHED, MISMATCHED, Shown
 from ttame_book.studies.randomisation import WHOLE_ATTENTION, WHOLE_BACKBONE
 from ttame_core.metrics.measures import MEASURES, direction
 
@@ -89,15 +90,16 @@ def _best(family: str, method: str, places: Places, but: str = "") -> Iterator[C
 
 
 def _parts(families: Sequence[str], first: str, second: str, *vs: float) -> Iterator[Comparison]:
-    """One row of Table VI is better than another."""
+    """One variant in Table VI is better than another."""
+    rows = LABELS[first], LABELS[second]
     for name in families:
-        yield from _better(name, first, second, _masked(*vs), table="VI")
+        yield from _better(name, *rows, _masked(*vs), table=Shown.PARTS)
 
 
 def _harm(worse: str, milder: str, by: float) -> Comparison:
     """Mismatched masking adds more AD(50) in one family than in another, by more than so much."""
     left, right = (
-        Cell(f, "mismatched", "ad", 50, minus="matched", table="VII") for f in (worse, milder)
+        Cell(f, MISMATCHED, "ad", 50, minus=MATCHED, table=Shown.ORDERS) for f in (worse, milder)
     )
     return Comparison(left, right, False, by)
 
@@ -153,13 +155,13 @@ CLAIMS = (
     Claim(
         7,
         "CNNs: two layers beat one in all AD and IC cells; three against two is mixed.",
-        tuple(_parts(CNNS, "two layers", "one layer", 100, 50, 15)),
-        tuple(_parts(CNNS, "proposed", "two layers", 100, 50, 15)),
+        tuple(_parts(CNNS, "two_taps", "one_tap", 100, 50, 15)),
+        tuple(_parts(CNNS, "proposed", "two_taps", 100, 50, 15)),
     ),
     Claim(
         8,
         "Without skip connection it is worse: at 50 % and 15 % for VGG-16 and ResNet-50, at 15 % for ViT-B/16.",
-        (*_parts(CNNS, "proposed", "no skip", 50, 15), *_parts(["vit"], "proposed", "no skip", 15)),
+        (*_parts(CNNS, "proposed", "no_skip", 50, 15), *_parts(["vit"], "proposed", "no_skip", 15)),
     ),
     Claim(
         9,

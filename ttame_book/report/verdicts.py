@@ -5,7 +5,7 @@ cell's scores by image.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 
 from ttame_book.report.claims import CLAIMS, LEVEL, VERDICTS, Cell, Claim, Comparison
 from ttame_book.report.intervals import clearness, simultaneous_intervals
+from ttame_book.studies.ablations import Shown
 from ttame_core.classifiers.loading import named_taps
 
 CONFIRMED, NOT_CONFIRMED, UNDECIDED, NOT_APPLICABLE = VERDICTS
@@ -32,7 +33,7 @@ def evidence(
     where they are not the default ones. Columns of the result are backbone, table (of the
     ablations, or empty), method, measure, v, image_id, value.
     """
-    rows = ablated[ablated["table"].isin(["VI", "VII", "seeds"])]
+    rows = ablated[ablated["table"].isin([Shown.PARTS, Shown.ORDERS, Shown.SEEDS])]
     if "taps" in rows:
         # Table VII is of the edition's own taps: where Table VI has several sets, only its rows of
         # the same set are taken
@@ -78,7 +79,9 @@ def compare(
     )
 
 
-def verdicts(compared: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+def verdicts(
+    compared: pd.DataFrame, names: Mapping[str, str], claims: Sequence[Claim] = CLAIMS
+) -> pd.DataFrame:
     """Judge claims by the comparisons of `compare`, a row a claim.
 
     A claim is confirmed where every comparison it needs comes out as claimed, not confirmed where
@@ -86,7 +89,9 @@ def verdicts(compared: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.Dat
     The row says how many came out each way (what is mixed counts as two), and names the one that
     decides: the least clear, or the clearest against the claim.
     """
-    return pd.DataFrame([_verdict(c, compared[compared["claim"] == c.number]) for c in claims])
+    return pd.DataFrame(
+        [_verdict(c, compared[compared["claim"] == c.number], names) for c in claims]
+    )
 
 
 def _compared(
@@ -151,26 +156,31 @@ def _seed_range(test: Comparison, values: Mapping[Cell, pd.Series]) -> float:
     ranges = [0.0]
     for cell in (test.left, test.right):
         if cell and cell.table:
-            seeds = replace(cell, method="", minus="", table="seeds")
+            seeds = replace(cell, method="", minus="", table=Shown.SEEDS)
             means = [v.mean() for c, v in values.items() if replace(c, method="") == seeds]
             ranges.append(max(means, default=0) - min(means, default=0))
     return max(ranges)
 
 
+def _backbones(cells: Iterable[Cell], names: Mapping[str, str]) -> list[str]:
+    """Name the backbones of cells, each once; a family without one is named as missing."""
+    return list(dict.fromkeys(names.get(cell.family, f"no {cell.family}") for cell in cells))
+
+
 def _in_words(test: Comparison, names: Mapping[str, str]) -> dict[str, object]:
     """Name backbones, measure and sides; a side says its backbone where there are two."""
     cells = [cell for cell in (test.left, test.right) if cell]
-    where = list(dict.fromkeys(names.get(cell.family, f"no {cell.family}") for cell in cells))
+    where = _backbones(cells, names)
     labels = []
     for cell in cells:
         label = f"{cell.method} minus {cell.minus}" if cell.minus else cell.method
-        labels.append(label + (f" on {names.get(cell.family)}" if len(where) > 1 else ""))
+        labels.append(label + (f" on {_backbones([cell], names)[0]}" if len(where) > 1 else ""))
     left, right = [*labels, ""][:2]
     place = {"backbone": ", ".join(where), "measure": test.left.measure, "v": test.left.v}
     return {**place, "left": left, "right": right}
 
 
-def _verdict(claim: Claim, rows: pd.DataFrame) -> dict[str, object]:
+def _verdict(claim: Claim, rows: pd.DataFrame, names: Mapping[str, str]) -> dict[str, object]:
     clearness_of = rows["clearness"]
     mixed = clearness_of[rows["claimed"] == "mixed"]
     excused = clearness_of[rows["right"] == claim.exception].nsmallest(1)
@@ -185,12 +195,12 @@ def _verdict(claim: Claim, rows: pd.DataFrame) -> dict[str, object]:
         least = needed.min()
         verdict = CONFIRMED if least > 1 else NOT_CONFIRMED if least < -1 else UNDECIDED
         deciding = _in_numbers(rows.loc[needed.idxmin()])
-    named = ", ".join(rows["backbone"]).split(", ")  # a comparison of two backbones names both
+    cells = (cell for test in (*claim.tests, *claim.mixed) for cell in (test.left, test.right))
     return {
         "number": claim.number,
         "claim": claim.text,
         "verdict": verdict,
-        "backbones": ", ".join(dict.fromkeys(named)),
+        "backbones": ", ".join(_backbones(filter(None, cells), names)),
         "as claimed": int((clear > 1).sum()),
         "otherwise": int((clear < -1).sum()),
         "undecided": int(clear.between(-1, 1).sum()),

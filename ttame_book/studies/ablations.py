@@ -3,25 +3,39 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
 import pandas as pd
+from torchvision.models import VGG
 
 from ttame_book.editions.edition import Edition
 from ttame_core.classifiers.backbone import Backbone
-from ttame_core.classifiers.taps import TAPS, attention_norms
+from ttame_core.classifiers.loading import named_taps
+from ttame_core.classifiers.taps import attention_norms
 from ttame_core.errors import NotServedError
 from ttame_core.explainer import TTAME
 from ttame_core.progress import Tell
 from ttame_core.recipes import ORDERS, TRAINED, Recipe
 
 
+class Shown(StrEnum):
+    """The tables that ablations are rows of: the paper's by their numbers, and the book's own."""
+
+    PARTS = "VI"
+    ORDERS = "VII"
+    SEEDS = "seeds"
+    RELEASED = "released"
+    BEYOND = "beyond"
+    CONTROLS = "controls"  # rows that stand in every table
+
+
 @dataclass(frozen=True)
 class Ablation:
     """A way to train or evaluate that departs from the proposed one in the parts it names."""
 
-    table: str  # where paper or book show it: "VI", "VII", "seeds", "released", "beyond"
+    table: Shown
     label: str  # the row's name there
     variant: str = "proposed"
     taps: Any = None  # name of a set, or layers; the edition's by default
@@ -48,32 +62,34 @@ LABELS = {
     "one_tap": "one layer",
 }
 """The rows of Table VI, variants of the attention mechanism, in words."""
+MATCHED, MISMATCHED = "matched", "mismatched"
+"""The rows of Table VII: the masking order of the classifier's family, and the other one."""
 
 
 def ablations(backbone: Backbone, recipe: Recipe, seeds: Iterable[int] = ()) -> list[Ablation]:
     """List a backbone's ablations: Tables VI, VII, training seeds, the released code's departures.
 
     ``recipe`` is the proposed method's, and ``seeds`` are training seeds beside 0. For a VGG Table
-    VI has both sets of taps. Where an edition taps other layers than the default ones, it has the
-    proposed method at those too.
+    VI has every named set of taps, as in the paper. Where an edition taps other layers than the
+    default ones, it has the proposed method at those too.
     """
-    sets = TAPS.get(backbone.name, {})
-    both = "max-pool" in sets  # a VGG, of which the paper shows both sets
+    sets = named_taps(backbone.name)
+    both = isinstance(backbone.model, VGG) and len(sets) > 1
     rows = [
-        Ablation("VI", label, variant, taps, named_taps=taps or "")
+        Ablation(Shown.PARTS, label, variant, taps, named_taps=taps or "")
         for taps in (sets if both else [None])
         for variant, label in LABELS.items()
     ]
     rows += [
-        Ablation("VI", f"proposed, at {', '.join(layers)}", taps=name)
+        Ablation(Shown.PARTS, f"proposed, at {', '.join(layers)}", taps=name)
         for name, layers in sets.items()
         if not both and layers != backbone.taps
     ]
     other = next(order for order in ORDERS if order != backbone.masking)
-    rows.append(Ablation("VII", "matched", masking=backbone.masking))
-    rows.append(Ablation("VII", "mismatched", masking=other))
-    rows += [Ablation("seeds", f"seed {seed}", seed=seed) for seed in (0, *seeds)]
-    released = partial(Ablation, "released")
+    rows.append(Ablation(Shown.ORDERS, MATCHED, masking=backbone.masking))
+    rows.append(Ablation(Shown.ORDERS, MISMATCHED, masking=other))
+    rows += [Ablation(Shown.SEEDS, f"seed {seed}", seed=seed) for seed in (0, *seeds)]
+    released = partial(Ablation, Shown.RELEASED)
     rough = replace(recipe.loss, released_variation=True)
     drawn = "in-batch" if recipe.other_classes == "uniform" else "uniform"
     rows.append(released("as in the paper"))
@@ -100,8 +116,8 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
         if trained.kind == "beyond" and method in compared:
             with suppress(NotServedError):
                 variants[method] = edition.training(backbone, method=method).variant
-    rows = [Ablation("beyond", "the paper's recipe")] if variants else []
-    rows += [Ablation("beyond", name, v, method=name) for name, v in variants.items()]
+    rows = [Ablation(Shown.BEYOND, "the paper's recipe")] if variants else []
+    rows += [Ablation(Shown.BEYOND, name, v, method=name) for name, v in variants.items()]
     weights = edition.recipe(backbone.name).loss
     for method, variant in variants.items():
         settings = TRAINED[method].settings
@@ -109,7 +125,7 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
         if settings.get("mask") != "min-max":
             continue
         short = method.removeprefix("t-tame-")
-        row = partial(Ablation, "beyond", variant=variant, method=method)
+        row = partial(Ablation, Shown.BEYOND, variant=variant, method=method)
         rows.append(row(label=f"{short}, sigmoid masks", changes={"mask": "sigmoid"}))
         rows.append(row(label=f"{short}, the paper's weights", changes={"loss": weights}))
         if settings.get("start") == "warm":
@@ -121,6 +137,11 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
             rows.append(row(label=f"{short}, outputs of the blocks", taps="spread"))
             rows.append(row(label=f"{short}, no smoothing", variant="scaled"))
     return rows
+
+
+def mismatched(row: str) -> str:
+    """Name a control's row that is measured by the other family's masking order."""
+    return f"{row}, {MISMATCHED}"
 
 
 def by_taps(scores: pd.DataFrame) -> pd.DataFrame:

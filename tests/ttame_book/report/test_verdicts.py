@@ -90,7 +90,7 @@ def verdict(number, means):
 
 
 def judged(claim, scores, names=NAMES):
-    return verdicts(compare(scores, names, [claim]), [claim]).iloc[0]
+    return verdicts(compare(scores, names, [claim]), names, [claim]).iloc[0]
 
 
 def swapped(means, one, other):
@@ -98,7 +98,7 @@ def swapped(means, one, other):
 
 
 def test_all_claims_are_confirmed_by_scores_as_the_paper_has_them():
-    found = verdicts(compare(images_of(as_in_the_paper()), NAMES))
+    found = verdicts(compare(images_of(as_in_the_paper()), NAMES), NAMES)
     assert found["number"].tolist() == list(range(1, 13))
     assert set(found["verdict"]) == {YES}, found[["number", "verdict", "decided by"]].to_string()
     assert (found["otherwise"] == 0).drop(2).all() and found["otherwise"][2] == 1  # Score-CAM's
@@ -150,7 +150,9 @@ def test_a_lead_that_would_go_below_chance_is_undecided():
     means = as_in_the_paper() | {("demo_vit", "transformer-lrp", "morf", 30): 13}
     scores = images_of(means)
     for chance, expected in ((10, OPEN), (0.1, NO)):
-        judged = verdicts(compare(scores, NAMES, chance={"demo_vit": chance})).set_index("number")
+        judged = verdicts(compare(scores, NAMES, chance={"demo_vit": chance}), NAMES).set_index(
+            "number"
+        )
         assert judged["verdict"][6] == expected
 
 
@@ -239,7 +241,7 @@ def test_a_claim_of_which_a_part_is_missing_is_not_judged(number, missing):
 def test_an_edition_without_a_family_says_so():
     means = {key: mean for key, mean in as_in_the_paper().items() if key[0] != "demo_vgg"}
     names = {family: name for family, name in NAMES.items() if family != "vgg"}
-    found = verdicts(compare(images_of(means), names)).set_index("number")
+    found = verdicts(compare(images_of(means), names), names).set_index("number")
     assert [n for n in found.index if found["verdict"][n] == ABSENT] == [1, 2, 7, 8, 9, 10, 11, 12]
     assert "no vgg" in found["decided by"][7]
 
@@ -371,7 +373,9 @@ def test_the_backbone_that_the_edition_names_stands_for_a_family():
     for name, expected in (("efficientnet_lite0", YES), ("resnet50", NO)):
         found = judged(claim, scores, {"resnet": name})
         assert (found["verdict"], found["backbones"]) == (expected, name)
-    without = verdicts(compare(scores, {"vit": "resnet50"})).set_index("number")
+    without = verdicts(compare(scores, {"vit": "resnet50"}), {"vit": "resnet50"}).set_index(
+        "number"
+    )
     assert without["verdict"][3] == ABSENT
 
 
