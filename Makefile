@@ -3,15 +3,25 @@ PYTHON ?= python3
 EDITION ?= demo
 CORES ?= 2
 RESULTS ?= results
+KILLS ?= 50
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SETTINGS := edition=$(EDITION) results=$(RESULTS) $(if $(DATA),data_root="$(DATA)") $(SET)
+# what is given is text: neither make nor the shell reads a $(command) in it
+override EDITION := $(value EDITION)
+override CORES := $(value CORES)
+override RESULTS := $(value RESULTS)
+override DATA := $(value DATA)
+override SET := $(value SET)
+override KILLS := $(value KILLS)
+quoted = '$(subst ','\'',$(1))'
+SETTINGS := $(call quoted,edition=$(EDITION)) $(call quoted,results=$(RESULTS)) \
+  $(if $(DATA),$(call quoted,data_root=$(DATA))) $(foreach word,$(SET),$(call quoted,$(word)))
 export PYTHONPATH :=
 export PYTHONDONTWRITEBYTECODE :=  # set, as in many containers, it has every notebook compile PyTorch's modules anew
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup book test test-fast lab bench lint lock retrain clean
+.PHONY: help setup book test test-fast kills twice lab bench lint lock retrain clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,19 +40,19 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 book: $(READY) ## train, evaluate and build the book of an edition
-	@mkdir -p .snakemake; running=$$(cat .snakemake/book.pid 2>/dev/null); \
-	  if [ -n "$$running" ] && ps -o args= -p "$$running" 2>/dev/null | grep -q snakemake; then \
-	    echo "make book runs already (process $$running); wait for it or stop it"; exit 1; fi; \
-	  echo $$$$ > .snakemake/book.pid; \
-	  if ls .snakemake/locks/* >/dev/null 2>&1; then \
-	    $(BIN)/snakemake --unlock --quiet all --cores $(CORES) --config $(SETTINGS); fi; \
-	  exec $(BIN)/snakemake --profile profiles/local --cores $(CORES) --config $(SETTINGS)
+	@exec $(BIN)/snakemake --profile profiles/local --nolock --cores $(call quoted,$(CORES)) --config $(SETTINGS)
 
 test: $(READY) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test-fast: $(READY) ## run those that run no notebook and train nothing
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+
+kills: $(READY) ## kill trainings, evaluations and the graph at random moments (KILLS=50), compare
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.project.kill $(call quoted,$(KILLS))
+
+twice: $(READY) ## run the smoke edition twice and on two threads, compare
+	$(BIN)/python -m tests.project.twice
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
@@ -59,11 +69,11 @@ lint: $(READY) ## check style, types, notebooks and configurations
 	$(BIN)/mypy
 
 retrain: $(READY) ## train the demo backbones anew and build the demo book on them
-	$(MAKE) book EDITION=$(EDITION) SET="$(SET) retrain=true"
+	$(MAKE) book SET=$(call quoted,$(SET) retrain=true)
 
 lock: ## resolve requirements.lock again (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras \
 	  --all-extras --python-version 3.11 --quiet pyproject.toml -o requirements.lock
 
 clean: ## remove the demo's and the smoke edition's results
-	rm -rf $(RESULTS)/demo $(RESULTS)/smoke
+	rm -rf $(call quoted,$(RESULTS)/demo) $(call quoted,$(RESULTS)/smoke)

@@ -3,12 +3,27 @@
 import os
 import re
 import shlex
+import signal
 import sys
+from contextlib import suppress
 
-from ttame_book.editions.configuration import Configuration
+import psutil
+
+from ttame_book.editions.configuration import Configuration, project_root
 from ttame_book.editions.graph import STEPS, step_key
 from ttame_book.editions.keys import result_key
+from ttame_book.editions.schema import check
+from ttame_core.errors import TTAMEError
 
+
+def given_to_papermill(**values):
+    """Parameters for a command line, quoted: no text of a user's is read by the shell."""
+    return " ".join(f"-r {name} {shlex.quote(value)}" for name, value in values.items())
+
+
+check(config, project_root(), "--config", "given")
+if not os.path.isdir(config.get("data_root", ".")):
+    raise TTAMEError(f"data_root {config['data_root']} is no folder; name one with train/ and val/")
 SETTINGS = {k: config[k] for k in ("data_root",) if k in config}
 EDITION = Configuration.read(
     config.get("edition", "demo"),
@@ -20,15 +35,16 @@ for name, file in EDITION.missing.items():
 RESULTS = os.path.relpath(EDITION.results)
 BACKBONE_OF = {EDITION.folder(name).name: name for name in EDITION.backbones}
 OWN = ["00_explain", "01_own_model"] if EDITION.config.get("own") else []
-RETRAINED = EDITION.demo_backbones if config.get("retrain") else []
-COMMITTED = sorted(glob_wildcards("results/imagenette/summary/{file}").file)
-PLACE = f"-p edition {EDITION.name} -p results {shlex.quote(config.get('results', 'results'))}"
-COMMON = PLACE + "".join(f" -p {k} {shlex.quote(str(v))}" for k, v in SETTINGS.items())
+RETRAINED = EDITION.demo_backbones if str(config.get("retrain")).lower() == "true" else []
+HELD = []  # the lock that keeps another run of the graph out, until this one ends
+COMMITTED = sorted(glob_wildcards("results/imagenette/summary/{file,[^.].*}").file)
+PLACE = given_to_papermill(edition=EDITION.name, results=config.get("results", "results"))
+COMMON = f"{PLACE} {given_to_papermill(**SETTINGS)}"
 RUN = (
     "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 "  # glibc keeps freed memory: up to twice as fast on a CPU
     "OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} papermill --no-progress-bar --log-level WARNING "
-    "--cwd . {input.notebook} {output.notebook}.part.ipynb {params.given} "
-    "2>&1 | tee {log} && mv {output.notebook}.part.ipynb {output.notebook}"
+    "--cwd . {input.notebook} {output.notebook:q}.part.ipynb {params.given} "
+    "2>&1 | tee {log:q} && mv {output.notebook:q}.part.ipynb {output.notebook:q}"
 )
 
 
@@ -43,9 +59,13 @@ def notebook(name):
 
 
 def outputs(step):
-    """Patterns of a step's files."""
+    """Patterns of a step's files, which stay until new ones are whole.
+
+    The notebook does not: Snakemake takes what it restores after a failure for new, and by the
+    notebook that is missing it knows better.
+    """
     files = expand(f"{RESULTS}/{{{{folder}}}}/{{file}}", file=step.outputs)
-    return list(map(update, files)) if step.found_again else files
+    return list(map(update, files))
 
 
 def written(step):
@@ -68,6 +88,20 @@ def key_of(step):
     return lambda w: step_key(EDITION, step, BACKBONE_OF[w.folder])
 
 
+def stop(*_):
+    """End all that runs for the graph; Snakemake would wait for it."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    raise KeyboardInterrupt
+
+
+onstart:
+    HELD.append(EDITION.hold("graph"))
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, stop)
+
+
 onsuccess:
     print(f"The book: {RESULTS}/book/_build/html/index.html")
 
@@ -84,7 +118,9 @@ rule backbones:
         notebook=notebook("02_backbones"),
     output:
         notebook=f"{RESULTS}/backbones/02_backbones.ipynb",
-        weights=[f"{RESULTS}/backbones/{name}.safetensors" for name in EDITION.demo_backbones],
+        weights=[
+            update(f"{RESULTS}/backbones/{name}.safetensors") for name in EDITION.demo_backbones
+        ],
     log:
         f"{RESULTS}/logs/02_backbones.log",
     threads: workflow.cores
@@ -111,7 +147,7 @@ for step in STEPS:
             f"{RESULTS}/logs/{{folder}}/{step.notebook}.log",
         threads: workflow.cores if step.alone else 1
         params:
-            given=lambda w: f"-p backbone {BACKBONE_OF[w.folder]} {COMMON}",
+            given=lambda w: f"{given_to_papermill(backbone=BACKBONE_OF[w.folder])} {COMMON}",
             key=key_of(step),
         shell:
             RUN
@@ -126,7 +162,7 @@ rule compare:
         notebook=notebook("12_compare"),
     output:
         notebook=f"{RESULTS}/12_compare.ipynb",
-        means=f"{RESULTS}/summary/means.csv",
+        means=update(f"{RESULTS}/summary/means.csv"),
     log:
         f"{RESULTS}/logs/12_compare.log",
     threads: workflow.cores
@@ -167,10 +203,14 @@ rule book:
         [f"{RESULTS}/backbones/02_backbones.ipynb"] if RETRAINED else [],
         *map(written, STEPS),
         overview=rules.compare.output.notebook,
-        texts=expand("notebooks/{name}.ipynb", name=glob_wildcards("notebooks/{name}.ipynb").name),
-        prose=expand("book/{name}.md", name=sorted(glob_wildcards("book/{name}.md").name)),
+        texts=expand(
+            "notebooks/{name}.ipynb", name=glob_wildcards("notebooks/{name,[^.].*}.ipynb").name
+        ),
+        prose=expand("book/{name}.md", name=sorted(glob_wildcards("book/{name,[^.].*}.md").name)),
         committed=expand("results/imagenette/summary/{file}", file=COMMITTED),
-        looks=expand("book/_static/{file}", file=sorted(glob_wildcards("book/_static/{file}").file)),
+        looks=expand(
+            "book/_static/{file}", file=sorted(glob_wildcards("book/_static/{file,[^.].*}").file)
+        ),
         generator="book/pages.py",
         settings="book/_config.yml",
     output:
@@ -179,7 +219,8 @@ rule book:
         f"{RESULTS}/logs/book.log",
     params:
         title=EDITION.config["title"],
+        results=shlex.quote(RESULTS),
     shell:
-        "python book/pages.py {RESULTS} {params.title:q} > {log} 2>&1 "
-        "&& jupyter-book build --warningiserror --nitpick --all {RESULTS}/book >> {log} 2>&1 "
-        "|| (tail -n 30 {log}; exit 1)"
+        "python book/pages.py {params.results} {params.title:q} > {log:q} 2>&1 "
+        "&& jupyter-book build --warningiserror --nitpick --all {params.results}/book >> {log:q} 2>&1 "
+        "|| (tail -n 30 {log:q}; exit 1)"

@@ -2,10 +2,12 @@
 
 python benchmarks/structure.py [FOLDER]
 
-A room is a package's folder. Depth is the longest chain of modules that import each other.
+A room is a package's folder. Depth is the longest chain of modules that import each other. Below it:
+how many of the project's modules, and which large libraries, some names of the package load.
 """
 
 import ast
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -61,5 +63,36 @@ def structure(root: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+NAMES = ("Backbone", "load_backbone", "TTAME", "train", "evaluate", "method")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pandas",
+    "sklearn",
+    "IPython",
+    "captum",
+    "pytorch_grad_cam",
+    "jsonschema",
+)
+TOLD = f"""import sys, ttame_core
+getattr(ttame_core, sys.argv[1])
+print(sum(name.startswith(("ttame_core", "ttame_book")) for name in sys.modules))
+print(*(name for name in {LIBRARIES} if name in sys.modules))"""
+
+
+def loaded(root: Path) -> pd.DataFrame:
+    """What the use of a name loads, each in a process of its own."""
+    rows = {}
+    for name in NAMES:
+        command = [sys.executable, "-c", TOLD, name]
+        told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+        rows[f"ttame_core.{name}"] = dict(
+            zip(("modules", "libraries"), told.splitlines(), strict=True)
+        )
+    return pd.DataFrame(rows).T
+
+
 if __name__ == "__main__":
-    print(structure(Path(sys.argv[1] if len(sys.argv) > 1 else ".")).to_string())
+    place = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    print(structure(place).to_string(), loaded(place).to_string(), sep="\n\n")

@@ -4,6 +4,7 @@ python book/pages.py results/demo "Title of the edition"
 """
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +18,10 @@ NOTEBOOKS = PROSE.parent / "notebooks"
 COMMITTED = PROSE.parent / "results" / "imagenette" / "summary"
 HIDDEN = {"parameters", "injected-parameters", "imports"}
 REAL = ("imagenette", "insights")  # chapters on the numbers in COMMITTED
-BACKGROUND = ("method", "methods", "measures", "images", "provenance")
+BACKGROUND = (
+    *("method", "methods", "measures", "images", "provenance"),
+    *("situations", "families"),
+)
 OVERVIEW, CLASSIFIERS = "12_compare", "02_backbones"
 DATA = {".csv", ".md", ".tex"}  # what of a run's outputs can be downloaded from its page
 
@@ -49,11 +53,12 @@ def main(results: Path, title: str) -> None:
         if old.name != "_build":  # what the last build left is overwritten by the next
             shutil.rmtree(old) if old.is_dir() else old.unlink()
     book.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(PROSE / "_static", book / "_static")
-    for prose in PROSE.glob("*.md"):
+    hidden = shutil.ignore_patterns(".*")  # what a killed run left
+    shutil.copytree(PROSE / "_static", book / "_static", ignore=hidden)
+    for prose in (*PROSE.glob("*.md"), *PROSE.glob("*.csv")):
         shutil.copy(prose, book / prose.name)
     if COMMITTED.is_dir():
-        shutil.copytree(COMMITTED, book / "imagenette-summary")
+        shutil.copytree(COMMITTED, book / "imagenette-summary", ignore=hidden)
     config = yaml.safe_load((PROSE / "_config.yml").read_text())
     config["title"] = title
     (book / "_config.yml").write_text(yaml.safe_dump(config))
@@ -145,17 +150,31 @@ def find_book(target: Path) -> Path:
 
 def reproduce(manifest: dict[str, Any], files: list[str]) -> str:
     """Write the box with the command, the parameters and the data of a page."""
-    rows = "\n".join(f"| `{k}` | `{v}` |" for k, v in manifest["parameters"].items())
+    rows = "\n".join(f"| `{k}` | {code(v)} |" for k, v in manifest["parameters"].items())
     data = ""
     if files:
         data = "\nData: " + ", ".join(f"{{download}}`{f} <{f}>`" for f in files) + "\n"
+    command = manifest["command"]
+    ticks, colons = fence("`", command), fence(":", command)
     return (
-        ":::{admonition} Reproduce this page\n:class: dropdown tip\n"
-        f"```bash\n{manifest['command']}\n```\n"
+        f"{colons}{{admonition}} Reproduce this page\n:class: dropdown tip\n"
+        f"{ticks}bash\n{command}\n{ticks}\n"
         f"Commit `{manifest['commit']}`, {manifest['seconds']:.0f} s on {manifest['device']}.\n\n"
         f"| parameter | value |\n|---|---|\n{rows}\n\n"
-        f"All other settings are those of `config/{manifest['edition']}.yaml`.\n{data}:::"
+        f"All other settings are those of `config/{manifest['edition']}.yaml`.\n{data}{colons}"
     )
+
+
+def fence(mark: str, text: str, least: int = 3) -> str:
+    """Return a row of marks that is longer than any in a text: nothing in it ends what it holds."""
+    return mark * max(least, *(len(found) + 1 for found in re.findall(f"{mark}+", text)), least)
+
+
+def code(value: Any) -> str:
+    """Write a value as code in a cell of a table: no mark, tag or end of line in it counts."""
+    text = " ".join(str(value).split()).replace("|", "\\|")
+    ticks = fence("`", text, 1)
+    return f"{ticks} {text} {ticks}" if "`" in text else f"`{text}`"
 
 
 def contents(pages: list[str]) -> str:

@@ -5,24 +5,27 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
 
-from ttame_core.classifiers.backbone import fingerprint
+from ttame_core.classifiers.probe import fingerprint
 from ttame_core.errors import TTAMEError
 from ttame_core.explainer import TTAME
 from ttame_core.files import atomic_path
-from ttame_core.images.explanation import overlay
-from ttame_core.images.folders import check_writable, find_photos
+from ttame_core.images import folders
+from ttame_core.images.decoding import printable
+from ttame_core.images.explanation import earlier_explanations, save_overlay
 from ttame_core.pretrained import load_explainer, shipped_explainers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 where all went well, 2 where it was given something wrong."""
+    """Run a command; 0 where all went well, 1 where a photograph was left out, else 2."""
     parser = argparse.ArgumentParser(prog="python -m ttame_core", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     explain = commands.add_parser("explain", help="write maps of photographs")
@@ -32,25 +35,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own = f"one of {shipped}, or a file that TTAME.save wrote"
     add("--explainer", default="efficientnet_lite0", help=own)
     add("--weights", default="DEFAULT", help="of the classifier: a name or a file")
+    add("--whole", action="store_true", help="explain whole photographs, not a square of each")
     add = explain.add_mutually_exclusive_group().add_argument
     which = "class to explain, in words or by number; may be given several times"
     add("--class", dest="classes", action="append", metavar="NAME", help=which)
     add("--top", type=int, default=1, help="explain so many of the most confident classes")
     given = parser.parse_args(arguments)
-    try:
-        check_writable(given.out)
-        explainer = load_explainer(given.explainer, given.weights)
-        explainer.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
-        photos = find_photos(given.photos)
-        classes = [explainer.backbone.class_index(words) for words in given.classes or ()]
-        written = explain_photos(explainer, photos, given.out, classes, given.top)
-    except TTAMEError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    written: list[dict] = []
+    faults: list[TTAMEError] = []
+
+    def report(error: TTAMEError) -> None:
+        faults.append(error)
+        _say(f"error: {error}", sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = lambda text, *_: _say(f"warning: {text}", sys.stderr)
+        try:
+            folders.check_writable(given.out)
+            photos = folders.find_photos(given.photos, report)
+            if not photos:
+                return 2
+            explainer = load_explainer(given.explainer, given.weights)
+            explainer.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+            classes = [explainer.backbone.class_index(words) for words in given.classes or ()]
+            wanted = (classes, given.top, given.whole)
+            written = explain_photos(explainer, photos, given.out, *wanted, report)
+        except TTAMEError as error:
+            report(error)
     for row in written:
         what = f"{row['photo']}: {row['class']} ({row['confidence']:.1%})"
-        print(what, "->", given.out / row["overlay"])
-    return 0
+        _say(f"{what} -> {given.out / row['overlay']}", sys.stdout)
+    return (1 if written else 2) if faults else 0
+
+
+def _say(text: str, to: TextIO) -> None:
+    """Print a line that names may be part of, in characters that the terminal has."""
+    code = to.encoding or "utf-8"
+    print(printable(text).encode(code, "backslashreplace").decode(code), file=to)
 
 
 def explain_photos(
@@ -59,10 +81,13 @@ def explain_photos(
     out: Path,
     classes: Sequence[int] = (),
     top: int = 1,
+    whole: bool = False,
+    report: folders.Report = folders.refuse,
 ) -> list[dict]:
     """Write an overlay and the raw map of each photograph and class, and ``explanations.json``.
 
-    What that file has of earlier runs is kept; the same photograph and class replace theirs.
+    What that file has of earlier runs is kept; the same photograph and class replace theirs. It is
+    written after each photograph, so that no interruption loses what was explained before.
 
     Parameters
     ----------
@@ -74,6 +99,10 @@ def explain_photos(
         Folder to write to.
     classes : sequence of int
         Classes to explain; the ``top`` most confident ones by default.
+    whole : bool
+        Explain whole photographs; see `TTAME.forward`.
+    report : callable
+        Is told of a photograph that cannot be read, as a TTAMEError; raises it by default.
 
     Returns
     -------
@@ -84,65 +113,46 @@ def explain_photos(
     backbone = explainer.backbone
     record = out / "explanations.json"
     about = {"classifier": backbone.name, "explainer": fingerprint(explainer)}
-    earlier = earlier_explanations(record, about, photos)
+    about |= {"whole": "yes"} if whole else {}
+    earlier = earlier_explanations(record, about)
+    owner = {folders.same_name(row["map"]): key for key, row in earlier.items()}
+    head = json.dumps({**about, "explanations": []}).removesuffix("]}")
+    lines = {key: json.dumps(row) for key, row in earlier.items()}
+    if not 1 <= top <= backbone.num_classes:
+        most = backbone.num_classes
+        raise TTAMEError(f"{top} classes are asked for; expected 1 to {most}")
     wanted = torch.tensor([list(dict.fromkeys(classes))]) if classes else top
-    slugs = [re.sub("[^a-z0-9]+", "-", label.lower()).strip("-") for label in backbone.labels]
-    times = Counter(slugs)
-    rows = []
+    slugs = [re.sub("[^a-z0-9]+", "-", x.lower()).strip("-")[:120] for x in backbone.labels]
+    times, written = Counter(slugs), []
     for file, name in photos:
-        image = backbone.read(file)
-        found = explainer(image, wanted)
+        try:
+            found = explainer(file, wanted, whole)
+        except TTAMEError as error:
+            named = printable(file) in str(error)  # not where its crop is impossible
+            report(error if named else TTAMEError(f"{file}: {error}"))
+            continue
         columns = (found.classes, found.confidences, found.ranks, found.maps)
         for index, confidence, rank, heat in zip(*(c[0] for c in columns), strict=True):
-            slug, index = slugs[index], int(index)
+            key = photo, index = os.path.abspath(file), int(index)
             # Cardigan is a dog, cardigan a garment
-            stem = f"{name.as_posix()}-{slug}" + (f"-{index}" if times[slug] > 1 else "")
-            with atomic_path(out / f"{stem}.png") as path:
-                overlay(image[0], heat).save(path)
+            tail = f"-{slugs[index]}" + (f"-{index}" if times[slugs[index]] > 1 else "")
+            stem = folders.output_name(name, tail)
+            if owner.setdefault(folders.same_name(f"{stem}.npy"), key) != key:  # another's
+                stem = folders.output_name(name, f"-{folders.digest(file, index)}{tail}")
             with atomic_path(out / f"{stem}.npy") as path:
                 np.save(path, heat.cpu().numpy())
-            about_photo = {"photo": os.path.abspath(file), "name": name.as_posix()}
+            with atomic_path(out / f"{stem}.png") as path:
+                save_overlay(path, found.images[0], heat)
+            about_photo = {"photo": photo, "name": stem.removesuffix(tail)}
             about_class = {"class": backbone.label(index), "index": index}
             how_sure = {"confidence": float(confidence), "rank": int(rank)}
             files = {"overlay": f"{stem}.png", "map": f"{stem}.npy"}
-            rows.append(about_photo | about_class | how_sure | files)
-    written = {row["map"] for row in rows}
-    kept = [row for row in earlier if row["map"] not in written]
-    with atomic_path(record) as path:
-        path.write_text(json.dumps({**about, "explanations": kept + rows}, indent=1) + "\n")
-    return rows
-
-
-def earlier_explanations(
-    record: Path, about: dict[str, str], photos: Sequence[tuple[Path, Path]]
-) -> list[dict]:
-    """Read the rows of a folder's ``explanations.json``, none where there is no such file.
-
-    Raises a TTAMEError if it is another kind of file, of another explainer than ``about`` says, or
-    of another photograph by the name of one of these.
-    """
-    if not record.exists():
-        return []
-    given = {name.as_posix(): os.path.abspath(file) for file, name in photos}
-    try:
-        found = json.loads(record.read_text())
-        rows = found.pop("explanations")
-        photo_of = {row["name"]: row["photo"] for row in rows}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise TTAMEError(
-            f"{record} is no record of explanations ({error!r}); move it away, or name another folder by --out"
-        ) from error
-    if found != about:
-        raise TTAMEError(
-            f"the maps in {record.parent} are those of {found}, these would be of {about}; name another folder by --out"
-        )
-    for name, photo in photo_of.items():
-        if given.get(name, photo) != photo:
-            raise TTAMEError(
-                f"{given[name]} would be written as {name}, as {photo} has been in {record.parent}; "
-                "rename it, or name another folder by --out"
-            )
-    return rows
+            written.append(about_photo | about_class | how_sure | files)
+            lines[key] = json.dumps(written[-1])
+        rows = ",\n".join(lines.values())
+        with atomic_path(record) as path:
+            path.write_text(f"{head}\n{rows}\n]}}\n")
+    return written
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from ttame_core.classifiers.labels import chosen_classes
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.files import atomic_path
 from ttame_core.images.explanation import Explanation
-from ttame_core.images.reading import check_images
-from ttame_core.masking import minmax
+from ttame_core.images.reading import check_images, fit_whole, read_image
+from ttame_core.masking import minmax, upsample
 from ttame_core.recipes import VARIANTS
 
 
@@ -34,6 +34,7 @@ class TTAME(nn.Module):
         Seed of the attention mechanism's initial weights.
     """
 
+    @torch.inference_mode(False)
     def __init__(self, backbone: Backbone, variant: str | dict = "proposed", seed: int = 0):
         super().__init__()
         if isinstance(variant, str) and variant not in VARIANTS:
@@ -52,6 +53,7 @@ class TTAME(nn.Module):
         self,
         images: Tensor | str | Path,
         classes: Tensor | int | str | Sequence[int | str] | None = None,
+        whole: bool = False,
     ) -> Explanation:
         """Explain images: classify, tap, attend, scale each map to [0, 1].
 
@@ -63,6 +65,9 @@ class TTAME(nn.Module):
             ``(B,)`` or ``(B, k)`` int64; or k: each image's k most confident ones; or one class in
             words, see `Backbone.class_index`, or several, in words or numbers; by default each
             image's model truth.
+        whole : bool
+            Explain the whole of a photograph, whatever its proportions, in place of a square crop:
+            see `fit_whole`. Images and maps are then of its proportions, and of its pixels.
 
         Raises
         ------
@@ -70,25 +75,32 @@ class TTAME(nn.Module):
             If the images are none, or the classes do not go with them or the classifier.
         """
         backbone = self.backbone
+        box: tuple = (...,)
         if isinstance(images, (str, Path)):
-            images = backbone.read(images)
+            if whole:
+                picture, box = fit_whole(read_image(images), backbone.preprocessing)
+            images = picture[None] if whole else backbone.read(images)
         check_images(images)
-        was_training = self.attention.training
-        self.attention.eval()
-        try:
-            logits, features = backbone.features(images)
-            scores = logits.softmax(1)
-            classes = chosen_classes(classes, scores, backbone.labels, backbone.name)
-            wanted = classes if classes.ndim == 2 else classes[:, None]  # (B, k)
-            maps = self.attention(features, wanted)  # (B, k, h_e, w_e)
-            maps = minmax(maps.sigmoid() if self.attention.squashed else maps)
-        finally:
-            self.attention.train(was_training)
+        images = images.to(backbone.mean)
+        with backbone.held():
+            was_training = self.attention.training
+            self.attention.eval()
+            try:
+                logits, features = backbone.features(images)
+                scores = logits.softmax(1)
+                classes = chosen_classes(classes, scores, backbone.labels, backbone.name)
+                wanted = classes if classes.ndim == 2 else classes[:, None]  # (B, k)
+                maps = self.attention(features, wanted)  # (B, k, h_e, w_e)
+                maps = minmax(maps.sigmoid() if self.attention.squashed else maps)
+            finally:
+                self.attention.train(was_training)
+        if whole:
+            maps = minmax(upsample(maps, images.shape[-2:])[box])
         confidences = scores.gather(1, wanted)
         ranks = 1 + (scores[:, None] > confidences[..., None]).sum(2)
         if classes.ndim == 1:
             maps, confidences, ranks = maps[:, 0], confidences[:, 0], ranks[:, 0]
-        return Explanation(maps, classes, confidences, ranks, images, backbone.labels)
+        return Explanation(maps, classes, confidences, ranks, images[box], backbone.labels)
 
     def explain(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Return the maps alone, ``(B, h_e, w_e)`` or ``(B, k, h_e, w_e)``; see `forward`."""
@@ -119,6 +131,9 @@ class TTAME(nn.Module):
         metadata = cls.metadata(path)
         explainer = cls(backbone, json.loads(metadata["variant"]))
         expected = explainer.identity()
+        told, own = (json.loads(each.get("preprocessing", "{}")) for each in (metadata, expected))
+        if told and own | told == own:  # an older file lacks fields that came later
+            metadata["preprocessing"] = expected["preprocessing"]
         for key in ("taps", "num_classes", "masking", "preprocessing", "backbone_fingerprint"):
             value = expected[key]
             if metadata.get(key) != value:

@@ -1,12 +1,14 @@
 """Explainers trained once: those that come with the package, and files of one's own."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ttame_core.classifiers.loading import load_backbone, takes_num_classes
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.explainer import TTAME
+from ttame_core.images.reading import Preprocessing
 
 SHIPPED = Path(__file__).parent / "explainers"
 
@@ -16,9 +18,7 @@ def shipped_explainers() -> list[str]:
     return sorted(file.stem for file in SHIPPED.glob("*.safetensors"))
 
 
-def load_explainer(
-    name: str | Path, weights: str | Path | None = "DEFAULT", **options: Any
-) -> TTAME:
+def load_explainer(name: str | Path, weights: Any = "DEFAULT", **options: Any) -> TTAME:
     """Load a trained explainer, in evaluation mode, with the classifier that its file tells.
 
     Parameters
@@ -45,17 +45,21 @@ def load_explainer(
         )
     about = TTAME.metadata(file)
     classifier, taps = about["backbone"], json.loads(about["taps"])
-    fields = json.loads(about.get("preprocessing", "{}"))
-    published = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-    options["preprocessing"] = published | options.get("preprocessing", {})
     try:
         if takes_num_classes(classifier):  # the others know theirs
             options.setdefault("num_classes", int(about["num_classes"]))
+    except TTAMEError as error:
+        raise TTAMEError(
+            f"the classifier of {file} cannot be loaded: {error}. It goes by no name that is known here: make it a "
+            "tt.Backbone yourself, and call tt.TTAME.load(file, backbone)"
+        ) from error
+    given = options.get("preprocessing") or {}
+    given = asdict(given) if isinstance(given, Preprocessing) else given
+    options["preprocessing"] = json.loads(about.get("preprocessing", "{}")) | dict(given)
+    try:
         backbone = load_backbone(classifier, weights, taps, masking=about["masking"], **options)
     except TTAMEError as error:
         raise TTAMEError(
-            f"the classifier {classifier!r} of {file} cannot be loaded: {error}; "
-            "or, where it was trained with weights other than the published ones, give their file as weights; "
-            "or make it a tt.Backbone yourself, and call tt.TTAME.load(file, backbone)"
+            f"the classifier {classifier!r} of {file} cannot be loaded: {error}"
         ) from error
     return TTAME.load(file, backbone)

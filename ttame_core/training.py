@@ -1,6 +1,9 @@
 """Training the attention mechanism: SGD, OneCycleLR, checkpoints that resume exactly."""
 
+import io
 import math
+import os
+import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict
@@ -15,7 +18,8 @@ from ttame_core.classifiers.backbone import Backbone
 from ttame_core.errors import TTAMEError
 from ttame_core.explainer import TTAME
 from ttame_core.files import atomic_path
-from ttame_core.images.folders import evenly, stack
+from ttame_core.images.folders import evenly, picture_of, stack
+from ttame_core.images.reading import check_images
 from ttame_core.losses import in_batch_other_classes, sample_other_classes, ttame_loss
 from ttame_core.masking import minmax
 from ttame_core.progress import Tell
@@ -45,8 +49,9 @@ def train(
     explainer : TTAME
         The explainer to be trained.
     images : Dataset
-        Items with ``"image"`` ``(3, H, W)`` in [0, 1]; ``set_epoch(n)`` is called where it exists.
-        Labels are not used: the target is the model truth.
+        Items with ``"image"`` ``(3, H, W)`` in [0, 1], or pairs that start with it;
+        ``set_epoch(n)`` is called where it exists. Labels are not used: the target is the model
+        truth.
     recipe : Recipe, optional
         The paper's by default.
     seed : int
@@ -70,7 +75,7 @@ def train(
     Raises
     ------
     TTAMEError
-        If there are fewer images than a batch, or the loss is no longer finite.
+        If there are fewer images than a batch, some are not in [0, 1], or the loss is not finite.
     """
     recipe = recipe or Recipe()
     if fabric is None:
@@ -101,6 +106,7 @@ def train(
     backbone = explainer.backbone
     if recipe.backbone_mode == "train":
         backbone = deepcopy(backbone)  # its batch norm's statistics would drift, and stay so
+        backbone.frozen = False
         backbone.model.train()
     attention.train()
     batches = _batches(fabric, images, recipe, seed, len(history), workers)
@@ -134,6 +140,7 @@ def initialise(explainer: TTAME, images: Any, recipe: Recipe) -> None:
     backbone, seen = explainer.backbone, None
     if explainer.attention.scales is not None:
         batch = stack(evenly(images, recipe.batch_size)).to(backbone.mean.device)
+        check_images(batch)
         seen = backbone.features(batch)
         explainer.attention.measure_scales(seen[1])
     if recipe.start == "warm":
@@ -199,7 +206,9 @@ def _batches(
         mine = order[: per_epoch * share].view(per_epoch, fabric.world_size, recipe.batch_size)
         chosen = mine[first:, fabric.global_rank].flatten().tolist()
         for batch in DataLoader(Subset(images, chosen), recipe.batch_size, num_workers=workers):
-            yield batch["image"].to(fabric.device)
+            pictures = picture_of(batch)
+            check_images(pictures)  # here, where no accelerator waits for the answer
+            yield pictures.to(fabric.device)
         epoch, first = epoch + 1, 0
 
 
@@ -207,8 +216,10 @@ def save_checkpoint(fabric: Any, path: str | Path, state: dict[str, Any]) -> Non
     """Write a training's state under a temporary name, then rename it."""
     values = {k: v.state_dict() if hasattr(v, "state_dict") else v for k, v in state.items()}
     if fabric.is_global_zero:
+        file = io.BytesIO()  # torch.save itself does not say that a disk is full
+        torch.save(values, file)
         with atomic_path(path) as temporary:
-            torch.save(values, temporary)
+            temporary.write_bytes(file.getbuffer())
     fabric.barrier()
 
 
@@ -216,9 +227,16 @@ def _resume(fabric: Any, path: str | Path | None, state: dict[str, Any]) -> None
     """Take over a checkpoint's state, where it is of the same training."""
     if path is None or not Path(path).is_file():
         return
-    values = torch.load(path, map_location=fabric.device, weights_only=True)
-    if values["recipe"] != state["recipe"]:
-        return  # of another training: train anew
+    try:
+        values = torch.load(path, map_location=fabric.device, weights_only=True)
+        if values["recipe"] != state["recipe"]:
+            return  # of another training: train anew
+    except Exception as error:  # of many types: damaged bytes raise what they come to
+        told = f"{path} is no checkpoint that can be read ({error!r}), and is named .broken now"
+        warnings.warn(f"{told}; it is trained anew", stacklevel=3)
+        if fabric.is_global_zero:  # it is kept: it may have been named by mistake
+            os.replace(path, f"{path}.broken")
+        return
     for key in ("attention", "optimizer", "scheduler"):
         state[key].load_state_dict(values[key])
     state["history"].extend(values["history"])

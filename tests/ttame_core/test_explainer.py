@@ -1,9 +1,12 @@
 """T-TAME as a user meets it: explain, save, load."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import ttame_core as tt
+from ttame_core.masking import minmax, upsample
 
 
 def test_maps_are_scaled_to_0_and_1_at_the_largest_taps_size(tiny, noise):
@@ -94,10 +97,10 @@ def test_unknown_variant(tiny):
         tt.TTAME(tiny, "noskip")
 
 
-@pytest.mark.parametrize("shape", [(0, 3, 64, 64), (1, 3, 64, 48)])
-def test_no_image_and_images_that_are_not_square_are_refused(shape):
+@pytest.mark.parametrize("shape", [(0, 3, 64, 64), (1, 3, 0, 48)])
+def test_no_image_and_images_of_no_pixels_are_refused(shape):
     explainer = tt.TTAME(tt.load_backbone("demo_resnet"))
-    with pytest.raises(tt.TTAMEError, match="expected at least one, and square: crop them"):
+    with pytest.raises(tt.TTAMEError, match="expected at least one, and a pixel"):
         explainer(torch.rand(shape))
 
 
@@ -144,3 +147,26 @@ def test_a_call_takes_a_class_in_words(shipped, photos):
 def test_a_photograph_that_is_no_file_is_named(name, found, shipped, photos):
     with pytest.raises(tt.TTAMEError, match=f"{name} is {found}; expected an image file"):
         shipped(photos / name)
+
+
+@pytest.mark.happens(
+    "Images and classes",
+    "a photograph that is not square, to be explained whole",
+    "fitted into the classifier's square, and the map laid back over all of it",
+)
+def test_a_whole_photograph_is_explained_in_its_proportions(tmp_path):
+    explainer = tt.TTAME(tt.load_backbone("demo_resnet"), seed=3).eval()
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 120, 3), dtype=np.uint8)
+    file = tmp_path / "wide.png"
+    Image.fromarray(pixels).save(file)
+    whole, crop = explainer(file, whole=True), explainer(file)
+    assert whole.maps.shape == (1, 21, 64) and whole.images.shape == (1, 3, 21, 64)
+    assert (whole.maps.min(), whole.maps.max()) == (0, 1)
+    assert crop.images.shape == (1, 3, 64, 64)
+    # what the classifier saw: the whole picture, and the mean colour above and below it
+    square = torch.tensor(explainer.backbone.preprocessing.mean)[:, None, None].expand(3, 64, 64)
+    square = square.clone()
+    square[:, 21:42] = whole.images[0]
+    assert torch.equal(whole.classes, explainer(square[None]).classes)
+    again = minmax(upsample(explainer(square[None], whole.classes).maps, (64, 64))[:, 21:42])
+    assert torch.allclose(whole.maps, again, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Configurations of editions: where they lie, what they may hold, how parameters overrule them."""
+"""Configurations of editions: where they lie, what they say, how parameters overrule them."""
 
 import os
 import re
@@ -8,33 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import jsonschema
-import yaml
-from PIL.Image import Resampling
+from filelock import FileLock, Timeout
 
+from ttame_book.editions.schema import read_yaml, validate
+from ttame_book.editions.splits import DATA
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.methods.registry import METHODS
-from ttame_core.recipes import ORDERS, OTHER_CLASSES, TRAINED, VARIANTS
+from ttame_core.recipes import TRAINED
 
 TRAINING = ("variant", "steps", "batch_size", "max_lr", "other_classes")
 COMPARED = [*(m for m, trained in TRAINED.items() if trained.kind != "beyond"), *METHODS]
 """Methods compared by default: all but those that go beyond the paper."""
 SETTINGS = ("seed", "data_root", *TRAINING, "methods", "images")
 """Parameters that overrule an edition's configuration."""
-REGISTRIES: dict[str, list[str | None]] = {
-    "method": [*TRAINED, *METHODS],
-    "variant": [*VARIANTS],
-    "other_classes": [*OTHER_CLASSES],
-    "masking": [*ORDERS, None],
-    "interpolation": [filter.name.lower() for filter in Resampling],
-}
-"""Names that the schema leaves to those who define them."""
-DATA = {
-    "digits": "ttame_book.demo.digits:open_split",
-    "photographs": "ttame_book.demo.photographs:open_split",
-    "folder": "ttame_book.editions.splits:open_split",
-}
-"""What opens a split of each kind of data."""
+PATIENCE = 5.0
+"""Seconds that a run waits for another to end: a killed one's notebooks end a little after it."""
 DEMO = "ttame_book.demo.classifiers"
 SHIPPED = Path(__file__).parents[1] / "demo" / "weights"
 """Module and weights of the classifiers that the project trains itself."""
@@ -92,16 +80,22 @@ class Configuration:
         TTAMEError
             For an unknown edition, or a key or value the schema does not admit.
         """
+        settings = settings or {}
         root = Path(root) if root else project_root()
         names = [p.stem for p in (root / "config").glob("*.yaml") if p.stem != "schema"]
         if name not in names:
             raise TTAMEError(f"edition {name!r} is unknown; {nearest(name, names)}")
-        config = yaml.safe_load((root / "config" / f"{name}.yaml").read_text())
-        validate(config, root, f"config/{name}.yaml")
+        source = f"config/{name}.yaml"
+        config = read_yaml(root / source)
+        validate(config, root, source)
+        if config["edition"] != name:
+            raise TTAMEError(
+                f"{source}, edition is {config['edition']!r}; expected the file's name, {name!r}"
+            )
         config["evaluate"].setdefault("methods", COMPARED)
-        config = overrule(config, settings or {})
-        validate(config, root, f"config/{name}.yaml with the parameters given")
-        return cls(config, root, root / (results or "results") / name, in_short(settings or {}))
+        config = overrule(config, settings)
+        validate(config, root, "the parameters given")
+        return cls(config, root, root / (results or "results") / name, in_short(settings))
 
     @property
     def results(self) -> Path:
@@ -172,7 +166,10 @@ class Configuration:
 
     def photographs(self, backbone: str, *parts: str) -> list[Path]:
         """Folders of a backbone's photographs, ``train`` or ``val``, as far as there are any."""
-        root = self.config["data"][self.entry(backbone)["data"]].get("root")
+        name = self.entry(backbone)["data"]
+        root = self.config["data"][name].get("root")
+        if name == self.config.get("download"):
+            return []  # always the same ones, there or not yet
         folders = [self.root / root / part for part in parts] if root else []
         return [folder for folder in folders if folder.is_dir()]
 
@@ -181,6 +178,25 @@ class Configuration:
         given = self.entry(backbone).get("weights") or ""
         files = [SHIPPED / f"{backbone}.safetensors", self.root / given]
         return [file for file in files if file.is_file()]
+
+    def hold(self, run: str) -> FileLock:
+        """Keep the results for a run of a name until the lock is released or its process ends.
+
+        A TTAMEError is raised if another process has them, or nothing can be written.
+        """
+        lock = FileLock(self.results / "logs" / f"{run}.lock", is_singleton=True)
+        try:
+            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=PATIENCE)
+        except Timeout as error:
+            raise TTAMEError(
+                f"{run} runs already into {self.results}; wait for it, or stop it"
+            ) from error
+        except OSError as error:
+            raise TTAMEError(
+                f"{self.results} cannot be written to ({error}); name another folder by results"
+            ) from error
+        return lock
 
     def entry(self, backbone: str) -> dict[str, Any]:
         """Settings of one of the edition's backbones; a TTAMEError is raised if it is none."""
@@ -212,6 +228,11 @@ def overrule(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]
     for section in (config, *config["backbones"].values()):
         if training:
             section["train"] = {**section.get("train", {}), **training}
+        for apart in section.get("trained", {}).values():
+            # all but the variant, which makes it another method
+            apart |= {k: v for k, v in training.items() if k in apart and k != "variant"}
+    for spec in config["data"].values():
+        spec |= {"recipe": spec["recipe"] | training} if "recipe" in spec else {}
     if "methods" in settings:
         config["evaluate"]["methods"] = settings.pop("methods")
     if "images" in settings:
@@ -231,39 +252,6 @@ def in_short(settings: dict[str, Any]) -> str:
     text = ",".join(f"{k}={v}" for k, v in sorted(values.items()))
     clean = re.sub(r"[^\w=.,+-]", "-", text)
     return clean if len(clean) < 80 else f"{clean[:60]}-{zlib.crc32(text.encode()):08x}"
-
-
-def validate(config: dict[str, Any], root: Path, source: str) -> None:
-    """Check a configuration against ``config/schema.yaml``.
-
-    A TTAMEError names the place, the value and what was expected; for an unknown key the nearest.
-    """
-    schema = yaml.safe_load((root / "config" / "schema.yaml").read_text())
-    schema["$defs"] |= {name: {"enum": valid} for name, valid in REGISTRIES.items()}
-    error = jsonschema.exceptions.best_match(
-        jsonschema.Draft202012Validator(schema).iter_errors(config)
-    )
-    if error is None:
-        named = {f"backbones.{name}": entry["data"] for name, entry in config["backbones"].items()}
-        named |= {"download": config["download"]} if "download" in config else {}
-        for place, name in named.items():
-            if name not in config["data"]:
-                raise TTAMEError(
-                    f"{source}, {place}: data {name!r} is unknown; {nearest(name, config['data'])}"
-                )
-        for family, name in config.get("claims", {}).items():
-            if name not in config["backbones"]:
-                raise TTAMEError(
-                    f"{source}, claims.{family}: backbone {name!r} is unknown; {nearest(name, config['backbones'])}"
-                )
-        return
-    place = ".".join(map(str, error.absolute_path)) or "top level"
-    if error.validator == "additionalProperties":
-        valid = error.schema.get("properties", {})
-        unknown = [k for k in error.instance if k not in valid]
-        hints = "; ".join(f"{k!r} is unknown, {nearest(k, valid)}" for k in unknown)
-        raise TTAMEError(f"{source}, {place}: {hints}")
-    raise TTAMEError(f"{source}, {place}: {error.message}")
 
 
 def project_root() -> Path:

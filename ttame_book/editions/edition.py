@@ -1,6 +1,6 @@
 """Editions: one configuration file each, turned into backbones, images, recipes and explainers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -11,16 +11,16 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ttame_book.demo.imagenette import obtain_imagenette
-from ttame_book.editions.configuration import DATA, Configuration
-from ttame_book.editions.keys import result_key
+from ttame_book.editions.configuration import SHIPPED, Configuration
+from ttame_book.editions.keys import training_key
+from ttame_book.editions.splits import open_images
 from ttame_book.editions.trained import Training
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.heads import warm_backbone
 from ttame_core.classifiers.loading import known_names, load_backbone
 from ttame_core.errors import NotServedError, TTAMEError, nearest
 from ttame_core.explainer import TTAME
-from ttame_core.progress import Progress, Tell
+from ttame_core.progress import Tell
 from ttame_core.recipes import TRAINED, LossWeights, Recipe
 
 
@@ -68,13 +68,7 @@ class Edition(Configuration):
         and cannot be downloaded, or one cannot be read.
         """
         name = self.entry(backbone.name)["data"]
-        spec = self.config["data"][name]
-        if name == self.config.get("download"):
-            tell = Progress("Imagenette (1.5 GB), per cent downloaded")
-            obtain_imagenette(self.root / spec["root"], tell)
-        module, _, name = DATA[spec["kind"]].partition(":")
-        open_split = getattr(import_module(module), name)
-        return open_split(spec, split, self.root, backbone.preprocessing)
+        return open_images(self.config, name, split, self.root, backbone.preprocessing)
 
     def recipe(self, backbone: str) -> Recipe:
         """Return how a backbone's attention mechanism is trained."""
@@ -114,7 +108,7 @@ class Edition(Configuration):
                 f"no {file} of {missing} yet; run the notebook that writes it for them first"
             )
         read = pd.read_parquet if file.endswith(".parquet") else pd.read_csv
-        return pd.concat([read(path) for path in files.values()])
+        return pd.concat([read_result(path, read) for path in files.values()])
 
     def training(
         self,
@@ -167,11 +161,10 @@ class Edition(Configuration):
         if name:
             file = self.folder(name_of) / "studies" / f"{name}.safetensors"
             record = file.with_suffix(".csv")
-        code = ["ttame_core.training", *self.code(name_of)]
         about = {
             "seed": self.seed + seed,
             "data": self.config["data"][self.entry(name_of)["data"]],
-            "code": result_key(code, inputs=self.photographs(name_of, "train")),
+            "code": training_key(self, name_of),
             **asdict(recipe),
         }
         return Training(
@@ -212,8 +205,16 @@ class Edition(Configuration):
         return rivals
 
 
+def read_result(file: Path, read: Callable[[Path], Any]) -> Any:
+    """Read what a notebook wrote; a TTAMEError names the file if it is broken."""
+    try:
+        return read(file)
+    except Exception as error:  # of many types: damaged bytes raise what they come to
+        raise TTAMEError(
+            f"{file} is broken ({error}); remove it, and run the notebook that wrote it again"
+        ) from error
+
+
 def of_imagenet() -> list[str]:
     """Name the classifiers that know ImageNet's classes: all but those of the demo."""
-    from ttame_book.demo.classifiers import DEMO_BACKBONES
-
-    return [name for name in known_names() if name not in DEMO_BACKBONES]
+    return [name for name in known_names() if not (SHIPPED / f"{name}.safetensors").is_file()]

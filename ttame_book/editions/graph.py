@@ -34,8 +34,6 @@ class Step:
         Property of the edition that lists the backbones.
     alone : bool
         Whether it runs with nothing beside it, as it takes times.
-    found_again : bool
-        Whether its outputs stay while it runs, and are made anew only where they have to be.
     """
 
     notebook: str
@@ -46,7 +44,6 @@ class Step:
     photographs: tuple[str, ...] = ("val",)
     among: str = "backbones"
     alone: bool = False
-    found_again: bool = False
 
     @property
     def rule(self) -> str:
@@ -62,7 +59,6 @@ STEPS = (
         (EXPLAINER, "training.csv"),
         ("train", "trained"),
         photographs=TRAINING,
-        found_again=True,
     ),
     Step(
         "04_evaluate",

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ttame_book.editions.edition import Edition
-from ttame_book.editions.keys import result_key
+from ttame_book.editions.keys import answers_key, maps_key
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.methods import Method
 from ttame_core.methods.registry import METHODS
@@ -12,16 +12,15 @@ from ttame_core.metrics.cache import KeptConfidences, KeptMaps
 
 def kept_answers(edition: Edition, backbone: Backbone) -> KeptConfidences:
     """Keep a classifier's answers: a killed run goes on from them, a repeated one asks nothing."""
-    code = ["ttame_core.metrics.perturbations", *edition.classifier_code(backbone.name)]
     folder = edition.home / edition.folder(backbone.name).name / "answers"
-    return KeptConfidences(backbone, folder, result_key(code))
+    return KeptConfidences(backbone, folder, answers_key(edition, backbone.name))
 
 
 def kept_maps(
     edition: Edition, backbone: Backbone, name: str, method: Method, options: dict[str, Any]
 ) -> KeptMaps:
     """Keep a method's maps, for all runs of the edition: they do not depend on its settings."""
-    code = [METHODS[name].made_by, *edition.classifier_code(backbone.name)]
-    about = result_key(code, {"options": options, **backbone.identity()})
+    settings = {"options": options, **backbone.identity()}
+    about = maps_key(edition, backbone.name, METHODS[name].made_by, settings)
     folder = edition.home / edition.folder(backbone.name).name / "maps" / name
     return KeptMaps(method, folder, about)

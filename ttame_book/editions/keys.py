@@ -12,9 +12,12 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttame_core.errors import TTAMEError
+
+if TYPE_CHECKING:
+    from ttame_book.editions.configuration import Configuration
 
 ROOT = Path(__file__).resolve().parents[2]
 """Folder that holds the packages."""
@@ -48,6 +51,22 @@ def result_key(
     for place in inputs:
         digest.update(_listing(place).encode())
     return digest.hexdigest()[:16]
+
+
+def training_key(edition: "Configuration", backbone: str) -> str:
+    """Key of what trains an explainer of a backbone: code and training images."""
+    code = ["ttame_book.editions.trained", "ttame_book.editions.splits", *edition.code(backbone)]
+    return result_key(code, inputs=edition.photographs(backbone, "train"))
+
+
+def answers_key(edition: "Configuration", backbone: str) -> str:
+    """Key of a classifier's kept answers; what was asked is known by the images themselves."""
+    return result_key(["ttame_core.metrics.perturbations", *edition.classifier_code(backbone)])
+
+
+def maps_key(edition: "Configuration", backbone: str, made_by: str, settings: Any = None) -> str:
+    """Key of a method's kept maps; what was explained is known by the images themselves."""
+    return result_key([made_by, *edition.classifier_code(backbone)], settings)
 
 
 def closure(code: Iterable[str | Path]) -> dict[str, str]:
@@ -91,7 +110,7 @@ def _read(file: Path, name: str) -> tuple[str, tuple[str, ...]]:
         cells = json.loads(text)["cells"]
         lines = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
         # commands to the shell and to IPython compute nothing
-        text = re.sub(r"^\s*[%!].*$", "pass", lines, flags=re.MULTILINE)
+        text = re.sub(r"^([ \t]*)[%!].*$", r"\1pass", lines, flags=re.MULTILINE)
     try:
         tree = ast.parse(text)
     except SyntaxError as error:

@@ -4,20 +4,23 @@ import json
 import os
 import secrets
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock
 from matplotlib.figure import Figure
 from papermill.models import Parameter
 from papermill.translators import PythonTranslator
 
 from ttame_book.editions.configuration import SETTINGS, project_root
-from ttame_book.editions.edition import Edition
+from ttame_book.editions.edition import Edition, read_result
 from ttame_book.editions.manifest import commit, machine
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.files import atomic_path
@@ -41,12 +44,15 @@ class Run:
         Configuration with the parameters applied.
     folder : Path
         Where its outputs go.
+    lock : FileLock, optional
+        What keeps another run of the notebook from writing there.
     """
 
     notebook: str
     parameters: dict[str, Any]
     edition: Edition
     folder: Path
+    lock: FileLock | None = field(default=None, repr=False)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     outputs: list[str] = field(default_factory=list)
     drawn: str = field(default_factory=partial(secrets.token_hex, 4))  # two may start at once
@@ -96,13 +102,13 @@ class Run:
         self.outputs += names
 
     def save_manifests(self, name: str) -> pd.DataFrame:
-        """Write the manifests of all notebooks that ran for this edition as one file.
+        """Write the manifests of all notebooks that ran for the edition's backbones as one file.
 
         Returns a row a run: backbone, run (the name of its manifest), device, threads, minutes,
         peak memory in GB, commit.
         """
-        files = sorted(self.edition.results.glob("*/[0-9][0-9]_*.json"))
-        manifests = [json.loads(file.read_text()) for file in files]
+        files = sorted(self.edition.results.glob("[!.]*/[0-9][0-9]_*.json"))
+        manifests = [read_result(file, lambda f: json.loads(f.read_text())) for file in files]
         with atomic_path(self.folder / name) as path:
             path.write_text(json.dumps([*manifests, self.manifest()], indent=1) + "\n")
         self.outputs.append(name)
@@ -118,9 +124,14 @@ class Run:
         """Write the manifest, say what was written, drop the checkpoints of what was trained."""
         with atomic_path(self.folder / f"{self.notebook}.json") as path:
             path.write_text(json.dumps(self.manifest(), indent=1) + "\n")
-        for checkpoint in self.folder.rglob("*.checkpoint"):
-            if checkpoint.with_suffix(".safetensors").is_file():
-                checkpoint.unlink()
+        for checkpoint in chain(*(self.folder.glob(f"{p}*.checkpoint") for p in ("", "studies/"))):
+            with suppress(FileNotFoundError):  # no explainer yet, or another run was faster
+                age = checkpoint.with_suffix(".safetensors").stat().st_mtime_ns
+                # one that is younger is of a training that another run is at, with other settings
+                if age >= checkpoint.stat().st_mtime_ns:
+                    checkpoint.unlink()
+        if self.lock:
+            self.lock.release(force=True)
         relative = os.path.relpath(self.folder, self.edition.root)
         print(f"written to {relative}: {', '.join([*self.outputs, f'{self.notebook}.json'])}")
 
@@ -195,8 +206,9 @@ def start_run(notebook: str, namespace: dict[str, Any]) -> Run:
             raise TTAMEError(f"{notebook} has no parameter {name!r}; {nearest(name, known)}")
         wanted = known[name].inferred_type_name
         if value is not None and type(value).__name__ not in (wanted, *COUNTS_AS.get(wanted, ())):
+            hint = f"; papermill takes one by -y '{name}: [...]'" if wanted == "list" else ""
             raise TTAMEError(
-                f"parameter {name} ({known[name].help}) is {value!r}; expected {wanted}"
+                f"parameter {name} ({known[name].help}) is {value!r}; expected {wanted}{hint}"
             )
     parameters: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     settings = {k: v for k, v in parameters.items() if k in SETTINGS}
@@ -205,6 +217,7 @@ def start_run(notebook: str, namespace: dict[str, Any]) -> Run:
     folder = edition.folder(parameters["backbone"]) if "backbone" in known else edition.results
     if notebook == MAKES_BACKBONES:
         folder = edition.results / "backbones"
+    lock = edition.hold(f"{os.path.relpath(folder, edition.results)}/{notebook}")
     folder.mkdir(parents=True, exist_ok=True)
     namespace["_ttame_started"] = True
-    return Run(notebook, parameters, edition, folder)
+    return Run(notebook, parameters, edition, folder, lock)

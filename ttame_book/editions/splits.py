@@ -1,41 +1,32 @@
-"""Splits of a folder that holds ``train`` and ``val``."""
+"""Splits of an edition's images, whatever their kind."""
 
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ttame_core.images.folders import ImageFolder, check_split
-from ttame_core.images.reading import Preprocessing, random_resized
+from ttame_core.progress import Progress
+
+if TYPE_CHECKING:
+    from ttame_core.images.reading import Preprocessing
+
+DATA = {
+    "digits": "ttame_book.demo.digits",
+    "photographs": "ttame_book.demo.photographs",
+    "folder": "ttame_book.editions.folders",
+}
+"""The module whose ``open_split`` opens a split of each kind of data."""
 
 
-def open_split(
-    spec: dict[str, Any], split: str, root: Path, preprocessing: Preprocessing
-) -> ImageFolder:
-    """Open a split of a folder that holds ``train`` and ``val``, as a configuration describes it.
+def open_images(
+    config: dict[str, Any], name: str, split: str, root: Path, preprocessing: "Preprocessing"
+) -> Any:
+    """Open a split of one of a configuration's sets of images, downloaded first where it says so.
 
-    ``test`` and ``val`` are disjoint draws from the folder ``val``, as in Sec. IV-A. They are
-    cropped as the classifier's weights ask for; ``train`` is cropped at random.
-
-    Parameters
-    ----------
-    spec : dict
-        An entry of the configuration's ``data`` of kind ``folder``.
-    split : {"train", "val", "test"}
-        Which part.
-    root : Path
-        Relative folders start here.
-    preprocessing : Preprocessing
-        Sizes and filter of the classifier.
+    ``name`` is a key of its ``data``; for the rest see `folders.open_split`.
     """
-    check_split(split)
-    folder = root / spec["root"] / ("train" if split == "train" else "val")
-    if split == "train":
-        part = slice(spec["train"]) if spec.get("train") else None
-        transform = preprocessing.random_crop
-        if spec.get("train_crop") == "random-resized":
-            transform = random_resized(preprocessing.image_size, preprocessing.interpolation)
-    else:
-        part = (
-            slice(spec["val"]) if split == "val" else slice(spec["val"], spec["val"] + spec["test"])
-        )
-        transform = preprocessing.crop
-    return ImageFolder(folder, transform, part, on_error=spec.get("on_error", "raise"))
+    spec = config["data"][name]
+    if name == config.get("download"):
+        # by name: how it is fetched changes no image, and so reruns nothing
+        fetch = import_module("ttame_book.demo.imagenette").obtain_imagenette
+        fetch(root / spec["root"], Progress("Imagenette (1.5 GB), per cent downloaded"))
+    return import_module(DATA[spec["kind"]]).open_split(spec, split, root, preprocessing)

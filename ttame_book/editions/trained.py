@@ -1,7 +1,9 @@
 """Explainers that are trained once and found again by what they were trained with."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pandas as pd
 from torch.utils.data import Dataset
 
 from ttame_core.classifiers.backbone import Backbone
+from ttame_core.errors import TTAMEError
 from ttame_core.explainer import TTAME
 from ttame_core.files import atomic_path
 from ttame_core.progress import Tell
@@ -66,8 +69,13 @@ class Training:
         tuple of TTAME and DataFrame
             The explainer, and its training history, a row a step.
         """
-        if self.record.is_file() and self._holds_it(self.file):
-            return TTAME.load(self.file, self.backbone), pd.read_csv(self.record)
+        if self._holds_it(self.file) and self.record.is_file():
+            history = pd.DataFrame()
+            with suppress(ValueError):
+                history = pd.read_csv(self.record)
+            if list(history.get("step", ())) == list(range(self.recipe.steps)):
+                return TTAME.load(self.file, self.backbone), history
+            warnings.warn(f"{self.record} is broken; trained anew", stacklevel=2)
         explainer = TTAME(self.backbone, self.variant, seed=self.seed)
         history = pd.DataFrame(
             train(
@@ -95,5 +103,11 @@ class Training:
 
     def _holds_it(self, file: Path) -> bool:
         """Whether a file is an explainer of this very training."""
+        if not file.is_file():
+            return False
         wanted = {"recipe": self.told} | TTAME(self.backbone, self.variant).identity()
-        return file.is_file() and TTAME.metadata(file).items() >= wanted.items()
+        try:
+            return TTAME.metadata(file).items() >= wanted.items()
+        except TTAMEError as error:
+            warnings.warn(f"{error}; trained anew", stacklevel=2)
+            return False

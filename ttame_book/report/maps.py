@@ -88,7 +88,7 @@ def backbones_gallery(
     Parameters
     ----------
     explained : sequence of (TTAME, sequence of dict, Explanation)
-        Explainer, images as `ttame_core.images` describes them, and its explanation of them.
+        Explainer, images as `images.folders` describes them, and its explanation of them.
     across : int
         Number of images beside each other; more go below, with rows of their own.
     """

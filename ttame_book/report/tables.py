@@ -5,6 +5,7 @@ of a table stay in the order in which they come.
 """
 
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ COMMANDS = {
     "_": r"\_",
 }
 """LaTeX's commands for characters of tables."""
+READ = str.maketrans({"\\": r"\textbackslash{}"} | {sign: f"\\{sign}" for sign in "&#${}"})
+"""What LaTeX would read in a cell, and what is written in its place."""
 
 
 def wide_table(
@@ -184,7 +187,8 @@ def markdown(styled: Styler) -> str:
     for (*row, column), css in table.attrs.get("marks", {}).items():
         sign = "**" if css == MARKS[1] else "*"
         table.loc[tuple(row), column] = f"{sign}{table.loc[tuple(row), column]}{sign}"
-    return table.reset_index().to_markdown(index=False) + "\n"
+    table = table.reset_index().map(lambda cell: str(cell).replace("|", "\\|"))
+    return table.to_markdown(index=False) + "\n"
 
 
 def latex(styled: Styler) -> str:
@@ -192,6 +196,10 @@ def latex(styled: Styler) -> str:
     frame = styled.data  # type: ignore[attr-defined]
     longest = [frame.iloc[:, i].astype(str).str.len().max() for i in range(frame.shape[1])]
     levels = frame.index.nlevels
+    texts = frame.select_dtypes(exclude="number").columns
+    styled = deepcopy(styled).format(dict.fromkeys(texts, _escaped), na_rep="")
+    for axis in (0, 1):
+        styled = styled.format_index(_escaped, axis=axis)  # type: ignore[arg-type]
     text = styled.to_latex(
         hrules=True,
         convert_css=True,
@@ -201,3 +209,8 @@ def latex(styled: Styler) -> str:
     for sign, command in COMMANDS.items():
         text = text.replace(sign, command)
     return text
+
+
+def _escaped(cell: Any) -> str:
+    """Write a cell for LaTeX: what it would read as a command is text."""
+    return str(cell).translate(READ)

@@ -62,6 +62,8 @@ LABELS = {
     "one_tap": "one layer",
 }
 """The rows of Table VI, variants of the attention mechanism, in words."""
+PARTED = {"t-tame-matched": "matched", "t-tame-warm-matched": "warm-matched"}
+"""Methods beyond the paper with several parts, each left out in turn, and their short names."""
 MATCHED, MISMATCHED = "matched", "mismatched"
 """The rows of Table VII: the masking order of the classifier's family, and the other one."""
 
@@ -119,12 +121,10 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
     rows = [Ablation(Shown.BEYOND, "the paper's recipe")] if variants else []
     rows += [Ablation(Shown.BEYOND, name, v, method=name) for name, v in variants.items()]
     weights = edition.recipe(backbone.name).loss
-    for method, variant in variants.items():
-        settings = TRAINED[method].settings
-        # only the matched ones, whose masks are trained as they are evaluated, have several parts
-        if settings.get("mask") != "min-max":
+    for method, short in PARTED.items():
+        if method not in variants:
             continue
-        short = method.removeprefix("t-tame-")
+        settings, variant = TRAINED[method].settings, variants[method]
         row = partial(Ablation, Shown.BEYOND, variant=variant, method=method)
         rows.append(row(label=f"{short}, sigmoid masks", changes={"mask": "sigmoid"}))
         rows.append(row(label=f"{short}, the paper's weights", changes={"loss": weights}))

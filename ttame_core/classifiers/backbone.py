@@ -1,9 +1,9 @@
 """Frozen classifiers with taps: logits and intermediate feature maps from one forward pass."""
 
-import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ttame_core.classifiers.hooks import capture, unwrap_logits
-from ttame_core.classifiers.labels import IMAGENET_CLASSES, find_class
+from ttame_core.classifiers.hooks import Turn, capture, replaced_output, unwrap_logits
+from ttame_core.classifiers.labels import class_names, find_class
+from ttame_core.classifiers.probe import fingerprint, frozen_twin, probe, unwrapped
 from ttame_core.classifiers.taps import (
     OVER_DEPTH,
     TAPS,
@@ -33,16 +34,21 @@ from ttame_core.recipes import ORDERS
 class Backbone(nn.Module):
     """A frozen image classifier whose tapped layers can be read.
 
-    It always stays in evaluation mode and its parameters never need gradients.
+    It is a twin of the model that is given, which stays as it is: the twin has modules of its own,
+    always in evaluation mode and without gradients, and shares the memory of the weights. Several
+    threads may use it: they take turns.
 
     Parameters
     ----------
     model : nn.Module
-        Maps standardised images ``(B, 3, H, W)`` to logits ``(B, K)`` (or to an object that holds
-        them as ``.logits``, or to a tuple that starts with them).
+        Maps standardised images ``(B, 3, H, W)`` to logits ``(B, K)`` (or to an object or a dict
+        that holds them as ``logits``, or to a tuple that starts with them), of any precision. It
+        may be wrapped in `DataParallel` or compiled; what is explained is the module inside.
     taps : sequence of str, optional
-        Names of modules, earliest first, whose outputs are feature maps ``(B, C, h, w)``,
-        channels-last grids ``(B, h, w, C)`` or tokens ``(B, N, D)``; by default see `default_taps`.
+        Names of modules whose outputs are feature maps ``(B, C, h, w)``, channels-last grids
+        ``(B, h, w, C)`` or tokens ``(B, N, D)``; they are put in the order in which they run, and
+        of a module that is called several times the last call counts. By default see
+        `default_taps`.
     name : str
         What to call it in tables.
     preprocessing : Preprocessing, optional
@@ -52,6 +58,8 @@ class Backbone(nn.Module):
 
     Attributes
     ----------
+    taps : tuple of str
+        The tapped layers, earliest first.
     shapes : tuple of (C, h, w)
         Shapes of the tapped feature maps at the preprocessing's image size.
     num_classes : int
@@ -60,13 +68,19 @@ class Backbone(nn.Module):
         Whether the last tap holds tokens.
     prefix_tokens : int
         How many of them stand before the patches: class token, registers.
+    calls : dict of str to int
+        How often a forward pass calls each module.
+    frozen : bool
+        Whether every call puts the twin in evaluation mode; False in a copy that is trained.
 
     Raises
     ------
     TTAMEError
-        For a tap that does not exist or is no feature map, or an unknown masking order.
+        For what is no classifier that can be explained (see `probe`), a tap that does not exist or
+        is no feature map, or an unknown masking order.
     """
 
+    @torch.inference_mode(False)  # what is made in it can take part in no gradient, ever
     def __init__(
         self,
         model: nn.Module,
@@ -77,61 +91,76 @@ class Backbone(nn.Module):
         masking: str | None = None,
     ):
         super().__init__()
-        self.name = name
+        self.name, self.frozen, self._turn = name, True, Turn()
         self.preprocessing = preprocessing or Preprocessing()
-        # channels last: the same numbers, and convolutions up to twice as fast
-        self.model = model.requires_grad_(False).to(memory_format=torch.channels_last)
-        self.eval()
+        model, prefix = unwrapped(model)
+        self.model = frozen_twin(model)
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.tensor(self.preprocessing.mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(self.preprocessing.std)[:, None, None])
-        size = self.preprocessing.image_size
-        self.taps = tuple(default_taps(model, size) if taps is None else taps)
-        outputs, logits = self._probe()
-        self.num_classes: int = logits.shape[-1]
-        self._prefix = prefix_tokens(model)
-        grids = [to_grid(outputs[tap], tap, self._prefix) for tap in self.taps]
-        for tap, grid in zip(self.taps, grids, strict=True):
+        size, device = self.preprocessing.image_size, blank(self.model, 1).device
+        for statistic in ("mean", "std"):
+            values = torch.tensor(getattr(self.preprocessing, statistic), dtype=torch.float32)
+            self.register_buffer(statistic, values[:, None, None].to(device))
+        if taps is None:
+            taps = default_taps(self.model, size)
+        else:
+            taps = [tap.removeprefix(prefix) for tap in taps]
+            self._check_names(taps)
+        noise = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        probed = probe(self.model, self._as_inputs(noise), taps, name)
+        self.taps, self.calls = tuple(probed.outputs), probed.calls
+        missing = [tap for tap in taps if tap not in probed.outputs]
+        if missing:
+            raise TTAMEError(
+                f"the layers {missing} did not run in a forward pass, so they cannot be tapped"
+            )
+        self.num_classes: int = probed.logits.shape[-1]
+        self._prefix, self._size = prefix_tokens(self.model), (size, size)
+        grids = {tap: self.grid(output, tap) for tap, output in probed.outputs.items()}
+        for tap, grid in grids.items():
             if len(grid) != 2:
                 raise TTAMEError(
                     f"the output of {tap!r} is no feature map of whole images: {len(grid)} for 2 images (windows?); "
                     "list_taps(name) shows which layers will do"
                 )
-        self.shapes = tuple(tuple(g.shape[1:]) for g in grids)
-        last = outputs[self.taps[-1]]
+        self.shapes = tuple(tuple(g.shape[1:]) for g in grids.values())
+        last = probed.outputs[self.taps[-1]]
         self.tokens: bool = last.ndim == 3
         patches = math.prod(self.shapes[-1][1:])
         self.prefix_tokens: int = last.shape[1] - patches if self.tokens else 0
         self.masking = masking or ("standardised" if self.tokens else "image")
         if self.masking not in ORDERS:
             raise TTAMEError(f"masking {masking!r} is unknown; {nearest(self.masking, ORDERS)}")
-        self.to(logits.device)  # the statistics go where the classifier is
+        self.eval()
 
-    @torch.no_grad()
-    def _probe(self) -> tuple[dict[str, Any], Tensor]:
-        """Run black images: the taps' outputs and the logits, or an error where a tap cannot be."""
-        size, layers = self.preprocessing.image_size, dict(self.model.named_modules())
-        if not self.taps:
+    def _check_names(self, taps: Sequence[str]) -> None:
+        """Raise a TTAMEError for no taps, one named twice, or no layer of the classifier."""
+        layers = dict(self.model.named_modules(remove_duplicate=False))
+        if not taps:
             raise TTAMEError(
                 f"no taps for {self.name}; give at least one layer, see list_taps(name)"
             )
-        for tap in self.taps:
+        if len(set(taps)) < len(taps):
+            raise TTAMEError(f"the taps of {self.name} are {list(taps)}; name each layer once")
+        for tap in taps:
             if not tap or tap not in layers:
-                hint = nearest(tap, tappable(self.model, size))
+                hint = nearest(tap, tappable(self.model, self.preprocessing.image_size))
                 raise TTAMEError(f"{self.name} has no layer {tap!r} to tap; {hint}")
-        with capture(self.model, self.taps) as outputs:
-            logits = unwrap_logits(self.model(blank(self.model, size)))
-        missing = [tap for tap in self.taps if tap not in outputs]
-        if missing:
-            raise TTAMEError(
-                f"the layers {missing} did not run in a forward pass, so they cannot be tapped"
-            )
-        return outputs, logits
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in evaluation mode whatever is asked: frozen means frozen (Sec. III-D)."""
         return super().train(False)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the classifier to oneself, in evaluation mode, while the block runs.
+
+        Every call does; what hooks its layers over several calls does so around all of them.
+        """
+        with self._turn as depth:
+            if depth == 1 and self.frozen:
+                self.model.eval()
+            yield
 
     def with_taps(self, taps: str | Sequence[str]) -> "Backbone":
         """Return another backbone around the same classifier, with other taps.
@@ -155,6 +184,10 @@ class Backbone(nn.Module):
             masking=self.masking,
         )
 
+    def same_classifier(self, other: "Backbone") -> bool:
+        """Say whether another backbone's classifier has the same weights, whatever its taps."""
+        return self is other or fingerprint(self.model) == fingerprint(other.model)
+
     def standardise(self, images: Tensor) -> Tensor:
         """Standardise images ``(B, 3, H, W)`` in [0, 1] with the statistics of the weights.
 
@@ -163,6 +196,12 @@ class Backbone(nn.Module):
         if self.preprocessing.bgr:
             images = images.flip(1)
         return (images - self.mean) / self.std
+
+    def _as_inputs(self, images: Tensor) -> Tensor:
+        """Put standardised images where the weights are, in their precision, channels last."""
+        images = images.to(blank(self.model, 1))
+        # the same numbers, and convolutions up to twice as fast
+        return images.contiguous(memory_format=torch.channels_last)
 
     def identity(self) -> dict[str, str]:
         """Say what explanations belong to: classifier, preprocessing, taps and masking order."""
@@ -177,18 +216,15 @@ class Backbone(nn.Module):
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The classes in words: ImageNet's where there are 1000, Hugging Face's own, or numbers."""
-        if self.num_classes == len(IMAGENET_CLASSES):
-            return IMAGENET_CLASSES
-        names = getattr(getattr(self.model, "config", None), "id2label", None) or {}
-        return tuple(names.get(i, f"class {i}") for i in range(self.num_classes))
+        """The classes in words, by the names that come with the model; see `class_names`."""
+        return class_names(self.model, self.num_classes)
 
     def label(self, index: int) -> str:
         """Name a class in words."""
         return self.labels[index]
 
     def class_index(self, words: str) -> int:
-        """Find a class by its number, its name, or a part of its name that no other has.
+        """Find a class by its name, its number, or a part of its name that no other has.
 
         For instance ``"285"``, ``"Egyptian cat"``, ``"egyptian_cat"`` or ``"egyptian"``; raises a
         TTAMEError if no class, or several, go by these words.
@@ -249,8 +285,24 @@ class Backbone(nn.Module):
         return self.logits(mask_images(images, masks, self.standardise, self.masking))
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Compute logits ``(B, K)`` of images that are standardised already."""
-        return unwrap_logits(self.model(inputs))
+        """Compute logits ``(B, K)`` of images that are standardised already.
+
+        Raises a TTAMEError where they are of a size that the classifier does not take.
+        """
+        with self.held():
+            self._size = (inputs.shape[-2], inputs.shape[-1])
+            inputs = self._as_inputs(inputs)
+            try:
+                output = self.model(inputs)
+            except Exception as error:  # a foreign forward may raise anything
+                own = self.preprocessing.image_size
+                if self._size == (own, own):
+                    raise
+                raise TTAMEError(
+                    f"{self.name} takes no images of {self._size[0]} x {self._size[1]} px ({error}); resize them to "
+                    f"{own} x {own}, as backbone.read does, or load it for another size"
+                ) from error
+            return unwrap_logits(output).to(self.mean.dtype)
 
     def features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Compute logits and tapped feature maps in one forward pass.
@@ -265,29 +317,30 @@ class Backbone(nn.Module):
         tuple of Tensor and list of Tensor
             Logits ``(B, K)``, and a map ``(B, C_i, h_i, w_i)`` a tap, earliest first.
         """
-        with capture(self.model, self.taps) as outputs:
+        with self.held(), capture(self.model, self.taps) as outputs:
             logits = self(images)
-        return logits, [to_grid(outputs[tap], tap, self._prefix) for tap in self.taps]
+            return logits, [self.grid(outputs[tap], tap) for tap in self.taps]
 
-    def grid(self, output: Any) -> Tensor:
-        """Adapt any of its layers' outputs to a feature map ``(B, C, h, w)``; see `to_grid`."""
-        return to_grid(output, self.name, self._prefix)
+    def grid(self, output: Any, layer: str = "a layer") -> Tensor:
+        """Adapt a layer's output for the last images to a map ``(B, C, h, w)``; see `to_grid`."""
+        return to_grid(output, layer, self._prefix, self._size).to(self.mean.dtype)
 
-    def output_of(self, layer: nn.Module, images: Tensor) -> Tensor:
+    def output_of(self, layer: str, images: Tensor) -> Tensor:
         """Compute one layer's feature map ``(B, C, h, w)`` of images ``(B, 3, H, W)`` in [0, 1]."""
-        name = next(name for name, module in self.model.named_modules() if module is layer)
-        with capture(self.model, [name]) as outputs:
+        with self.held(), capture(self.model, [layer]) as outputs:
             self(images)
-        return self.grid(outputs[name])
+            return self.grid(outputs[layer], layer)
 
+    @contextmanager
+    def replaced(self, layer: str, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Let what lies behind a layer see its last output edited; see `replaced_output`."""
+        module, calls = self.model.get_submodule(layer), self.calls.get(layer, 1)
 
-def fingerprint(model: nn.Module) -> str:
-    """Hash a model's parameters and buffers, to 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+        def edited(output: Tensor) -> Tensor:
+            return edit(output.to(self.mean.dtype)).to(output.dtype)
+
+        with self.held(), replaced_output(module, edited, calls):
+            yield
 
 
 def batch_that_suits(images: Tensor) -> int:

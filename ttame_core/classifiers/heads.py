@@ -1,4 +1,4 @@
-"""The head of a classifier: its last layer, and which layers' feature maps it reads."""
+"""The head of a classifier: its last layer, what it reads, and what still reaches it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ttame_core.classifiers.backbone import Backbone
-from ttame_core.classifiers.hooks import capture, hooked
+from ttame_core.classifiers.hooks import capture, hooked, unwrap_features
 from ttame_core.errors import NotServedError, TTAMEError
 
 
@@ -43,6 +43,46 @@ def head_of(backbone: Backbone) -> nn.Linear | nn.Conv2d:
     return heads[-1]
 
 
+def patches_reach(backbone: Backbone) -> dict[str, bool]:
+    """Tell from which layers of tokens the patches reach the head, in the order of their runs.
+
+    They do where what goes into the head has a gradient that is not 0 at a patch.
+    """
+    outputs: dict[str, Any] = {}
+    taken: list[Tensor] = []
+    names = {module: name for name, module in backbone.model.named_modules() if name}
+
+    def keep(module: nn.Module, args: tuple, output: Any) -> None:
+        outputs.pop(names[module], None)
+        outputs[names[module]] = unwrap_features(output)
+
+    try:
+        # not its output: a head at its beginning may be all zeros
+        listen = {head_of(backbone): lambda head, given, output: taken.append(given[0])}
+    except NotServedError:
+        listen = {}
+    size = backbone.preprocessing.image_size
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, size, size, generator=generator).to(backbone.mean)
+    with torch.enable_grad(), backbone.held(), hooked(dict.fromkeys(names, keep)), hooked(listen):
+        logits = backbone(image.requires_grad_())
+    read = taken[-1] if taken else logits
+    layers = {n: o for n, o in outputs.items() if isinstance(o, Tensor) and o.ndim == 3}
+    asked = [layer for layer, output in layers.items() if output.requires_grad]
+    weights = torch.rand(read.shape, generator=generator).to(read)  # so that nothing cancels
+    gradients = torch.autograd.grad(
+        (read * weights).sum(), [layers[layer] for layer in asked], allow_unused=True
+    )
+    reach = {}
+    for layer, gradient in zip(asked, gradients, strict=True):
+        try:
+            patches = backbone.grid(layers[layer], layer).shape[2:].numel()
+        except TTAMEError:
+            continue
+        reach[layer] = gradient is not None and bool(gradient[:, -patches:].any())
+    return reach
+
+
 @torch.no_grad()
 def read_by_head(backbone: Backbone, layers: Sequence[str]) -> list[str]:
     """List those of the layers whose feature maps, pooled, or whose class token go into the head.
@@ -55,7 +95,7 @@ def read_by_head(backbone: Backbone, layers: Sequence[str]) -> list[str]:
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     taken: list[Tensor] = []
     listen = {head_of(backbone): lambda head, given, output: taken.append(given[0])}
-    with capture(backbone.model, layers) as outputs, hooked(listen):
+    with backbone.held(), capture(backbone.model, layers) as outputs, hooked(listen):
         backbone(images.to(backbone.mean))
     if len(taken) != 1:
         return []

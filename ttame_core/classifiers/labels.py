@@ -1,12 +1,12 @@
 """Classes in words: their names, and how users ask for them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights
 
 from ttame_core.errors import TTAMEError, nearest
@@ -14,19 +14,48 @@ from ttame_core.errors import TTAMEError, nearest
 IMAGENET_CLASSES = tuple(ResNet50_Weights.DEFAULT.meta["categories"])
 
 
+def class_names(model: nn.Module, count: int) -> tuple[str, ...]:
+    """Name the classes of a classifier, by what comes with it before what is usual.
+
+    Hugging Face's ``id2label``, timm's names of its weights or of the parts of ImageNet that they
+    know; ImageNet's for any other of 1000 classes; numbers where there are no names.
+    """
+    of_timm = getattr(model, "pretrained_cfg", None)
+    of_timm = of_timm if isinstance(of_timm, Mapping) else {}
+    names = getattr(getattr(model, "config", None), "id2label", None)
+    if not names and of_timm.get("num_classes") == count:
+        names = of_timm.get("label_names")
+    if names and len(names) <= count:
+        pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
+        # transformers calls classes LABEL_7 that have no names
+        own = {int(i): str(n) for i, n in pairs if n is not None and n != f"LABEL_{i}"}
+        words = of_timm.get("label_descriptions") or {}
+        if own:
+            own = {i: words.get(name, name) for i, name in own.items()}
+            return tuple(own.get(i, f"class {i}") for i in range(count))
+    if count == len(IMAGENET_CLASSES):
+        return IMAGENET_CLASSES
+    if of_timm:
+        from timm.data import ImageNetInfo, infer_imagenet_subset  # loaded, where a model is timm's
+
+        if subset := infer_imagenet_subset({"num_classes": count}):
+            return tuple(ImageNetInfo(subset).label_descriptions())
+    return tuple(f"class {i}" for i in range(count))
+
+
 def find_class(words: str, labels: Sequence[str], classifier: str) -> int:
-    """Find a class by its number, its name, or a part of its name; see `Backbone.class_index`."""
+    """Find a class by its name, its number, or a part of its name; see `Backbone.class_index`."""
     words, last = words.strip(), len(labels) - 1
-    if re.fullmatch(r"-?\d+", words):
+    if not words:
+        raise TTAMEError("the class is empty; give a name, a part of one, or a number")
+    plain = [_plain(label) for label in labels]
+    found = [i for i, label in enumerate(labels) if label.strip() == words]
+    found = found or [i for i, label in enumerate(plain) if label == _plain(words)]
+    if not found and re.fullmatch(r"-?\d+", words):  # behind the names, which may be numbers
         if not 0 <= int(words) <= last:
             raise TTAMEError(f"class {words} of {classifier}; expected 0 to {last}")
         return int(words)
-    if not words:
-        raise TTAMEError("the class is empty; give a name, a part of one, or a number")
-    plain = [label.lower().replace("_", " ") for label in labels]
-    wanted = words.lower().replace("_", " ")
-    found = [i for i, label in enumerate(plain) if label == wanted]
-    found = found or [i for i, label in enumerate(plain) if wanted in label]
+    found = found or [i for i, label in enumerate(plain) if _plain(words) in label]
     if len(found) == 1:
         return found[0]
     if found:
@@ -37,6 +66,10 @@ def find_class(words: str, labels: Sequence[str], classifier: str) -> int:
     raise TTAMEError(f"{classifier} has no class {words!r}; {nearest(words, labels, shown=8)}")
 
 
+def _plain(label: str) -> str:
+    return label.strip().casefold().replace("_", " ")
+
+
 def chosen_classes(classes: Any, scores: Tensor, labels: Sequence[str], classifier: str) -> Tensor:
     """Turn classes, however they are asked for, into a tensor ``(B,)`` or ``(B, k)`` int64.
 
@@ -44,7 +77,7 @@ def chosen_classes(classes: Any, scores: Tensor, labels: Sequence[str], classifi
     scores ``(B, K)``; a string for one class in words, a sequence for several in words or numbers;
     None for the model truths. Raises a TTAMEError if they do not go with images or classifier.
     """
-    count, last = len(scores), len(labels) - 1
+    count = len(scores)
     if classes is None:
         return scores.argmax(1)
     if isinstance(classes, int | np.integer) and not isinstance(classes, bool):
@@ -60,14 +93,29 @@ def chosen_classes(classes: Any, scores: Tensor, labels: Sequence[str], classifi
                 f"classes are {classes!r}; expected a tensor, how many of the most confident ones (an int), "
                 "one in words, or a list of words and numbers"
             )
-        named = [find_class(str(c), labels, classifier) for c in classes]
+        # numbers are numbers, also where classes are called by some
+        whole = [isinstance(c, int | np.integer) and not isinstance(c, bool) for c in classes]
+        named = [
+            int(c) if number else find_class(str(c), labels, classifier)
+            for c, number in zip(classes, whole, strict=True)
+        ]
         classes = torch.tensor(named).expand(count, -1)
-    if classes.dtype != torch.int64 or classes.ndim not in (1, 2) or len(classes) != count:
-        raise TTAMEError(
-            f"classes are {tuple(classes.shape)} {classes.dtype}; expected ({count},) or ({count}, k) int64"
-        )
-    if classes.numel() and not (classes.min() >= 0 and classes.max() <= last):
-        raise TTAMEError(
-            f"classes range from {classes.min()} to {classes.max()}; the classifier has 0 to {last}"
-        )
+    check_classes(classes, count, len(labels), many=True)
     return classes.to(scores.device)
+
+
+def check_classes(classes: Any, count: int, num_classes: int, many: bool = False) -> None:
+    """Raise a TTAMEError unless classes are ``(B,)`` int64 of a classifier, one an image.
+
+    Where there may be ``many`` an image, ``(B, k)`` too.
+    """
+    expected = f"({count},) or ({count}, k) int64" if many else f"({count},) int64, one an image"
+    if not isinstance(classes, Tensor):
+        raise TTAMEError(f"classes are a {type(classes).__name__}; expected a tensor {expected}")
+    shapes = (1, 2) if many else (1,)
+    if classes.dtype != torch.int64 or classes.ndim not in shapes or len(classes) != count:
+        raise TTAMEError(f"classes are {tuple(classes.shape)} {classes.dtype}; expected {expected}")
+    if classes.numel() and not (classes.min() >= 0 and classes.max() < num_classes):
+        raise TTAMEError(
+            f"classes range from {classes.min()} to {classes.max()}; the classifier has 0 to {num_classes - 1}"
+        )

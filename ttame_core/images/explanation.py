@@ -1,16 +1,20 @@
-"""What an explanation is, and how it is drawn: a map's colours over its image."""
+"""What an explanation is, how it is drawn - a map's colours over its image - and its files."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ttame_core.errors import needed
+from ttame_core.errors import TTAMEError, needed
 from ttame_core.masking import upsample
 
+SOFTWARE = "ttame_core"  # what overlays say that wrote them, so that none is taken for a photograph
 OPACITY = 0.6
 # matplotlib's inferno at sixteen equal steps: even in lightness, so readable by the colour-blind
 # and in grey
@@ -46,6 +50,35 @@ def overlay(image: Tensor, heat: Tensor) -> Image.Image:
     grey = image.detach().cpu().mean(0).numpy()[..., None]
     mixed = OPACITY * colours_of(large.numpy()) + (1 - OPACITY) * grey
     return Image.fromarray((255 * mixed).round().astype(np.uint8))
+
+
+def save_overlay(path: Path, image: Tensor, heat: Tensor) -> None:
+    """Write an `overlay` as PNG that says what wrote it."""
+    software = PngInfo()
+    software.add_text("Software", SOFTWARE)
+    overlay(image, heat).save(path, pnginfo=software)
+
+
+def earlier_explanations(record: Path, about: dict[str, str]) -> dict[tuple[str, int], dict]:
+    """Read the rows of an ``explanations.json`` by photograph and class, none where it is missing.
+
+    Raises a TTAMEError if it is another kind of file, or of another explainer than ``about`` says.
+    """
+    if not record.exists():
+        return {}
+    try:
+        found = json.loads(record.read_text())
+        rows = {(row["photo"], row["index"]): row for row in found.pop("explanations")}
+        {row["map"].lower() for row in rows.values()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise TTAMEError(
+            f"{record} is no record of explanations ({error!r}); move it away, or name another folder by --out"
+        ) from error
+    if found != about:
+        raise TTAMEError(
+            f"the maps in {record.parent} are those of {found}, these would be of {about}; name another folder by --out"
+        )
+    return rows
 
 
 @dataclass(frozen=True)

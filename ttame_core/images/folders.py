@@ -4,34 +4,126 @@ An item is a dict: ``image`` ``(3, H, W)`` float in [0, 1], ``id``, and where th
 (int) and ``mask`` ``(H, W)`` bool, the object's pixels.
 """
 
+import hashlib
 import os
+import re
+import tempfile
+import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from timm.data import ImageNetInfo
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from ttame_core.errors import TTAMEError, nearest
-from ttame_core.images.reading import UNREADABLE, Transform, read_image
+from ttame_core.images.decoding import (
+    DECODERS,
+    NEVER_DECODED,
+    PHOTOGRAPHS,
+    decoded_suffixes,
+    opened,
+    printable,
+    read_image,
+)
+from ttame_core.images.explanation import SOFTWARE
+from ttame_core.images.reading import Transform
 
 GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill [0, 1) evenly however many are taken
 SPLITS = ("train", "val", "test")
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+HOUSEKEEPING = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information"}
+"""Folders of file systems and their tools, beside those whose names begin with a dot."""
+LONGEST = 225  # bytes of a name, of the 255 that file systems take: a digest may be added
+Report = Callable[[TTAMEError], object]
+"""Is told of what cannot be read: it raises the error, or notes it and lets the rest be read."""
 
 
-def image_files(root: Path) -> list[Path]:
-    """List the images in a folder and those in it, links to folders followed, in sorted order."""
-    walk = os.walk(root, followlinks=True)  # links: sets are often put together of such
-    found = (Path(folder) / name for folder, _, names in walk for name in names)
-    return sorted(file for file in found if file.suffix.lower() in SUFFIXES)
+def refuse(error: TTAMEError) -> None:
+    """Raise the error: where all is to be read, or nothing."""
+    raise error
+
+
+def image_files(root: Path, report: Report = refuse) -> list[Path]:
+    """List the images in a folder and those below it, in sorted order.
+
+    Links are followed, and each file or folder is read once, by its direct path where there is one;
+    a link to a folder that holds this one leads back and is left out. So are hidden files and
+    folders, those of file systems, and overlays that the command line wrote. A folder that cannot
+    be read is reported; a warning counts pictures that nothing here decodes. Raises a TTAMEError if
+    there is no image.
+    """
+    decoded, undecoded = decoded_suffixes(), Counter[str]()
+    pictures = {*PHOTOGRAPHS, *NEVER_DECODED} - decoded.keys()
+    seen = {_identity(folder) for folder in Path(os.path.realpath(root)).parents}
+    found, queue = [], [(0, os.fspath(root))]
+    while queue:
+        links, path = heappop(queue)  # those with fewest links on their way first
+        identity = _identity(path)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        if not os.path.isdir(path):
+            found.append(path)
+            continue
+        try:
+            entries = [e for e in os.scandir(path) if not e.name.startswith(".")]
+        except OSError as error:
+            why = f"cannot be read ({error.strerror}); change its permissions, or leave it out"
+            report(TTAMEError(f"the folder {printable(path)} {why}"))
+            continue
+        for entry in entries:
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if entry.name.lower() in HOUSEKEEPING or _is_overlay(entry.path):
+                continue
+            if suffix in decoded or os.path.isdir(entry.path):
+                heappush(queue, (links + entry.is_symlink(), entry.path))
+            elif suffix in pictures:
+                undecoded[suffix] += 1
+    name, lacking = printable(root), _undecoded(undecoded)
+    if not found:
+        wanted = f"looked for {', '.join(decoded)}"
+        raise TTAMEError(f"no images in {name} or below{lacking and f', but {lacking}'}; {wanted}")
+    if lacking:
+        warnings.warn(f"left out of {name}: {lacking}", stacklevel=3)
+    return sorted(map(Path, found))
+
+
+def _undecoded(suffixes: Counter[str]) -> str:
+    """Say how many pictures cannot be decoded, of which kinds, and what can be done; or nothing."""
+    if not suffixes:
+        return ""
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
+    install = sorted({DECODERS[suffix] for suffix in suffixes if suffix in DECODERS})
+    remedy = "".join(f"pip install {package}, or " for package in install)
+    return f"pictures that cannot be decoded here ({kinds}): {remedy}save them as PNG or JPEG"
+
+
+def _identity(path: str | Path) -> Hashable:
+    """Say what a file or folder is, whatever links lead to it."""
+    try:
+        found = os.stat(path)
+    except OSError:  # a link that leads nowhere
+        return os.path.abspath(path)
+    # some network drives number nothing
+    return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(path)
+
+
+def _is_overlay(path: str) -> bool:
+    """Say whether a file is a picture that the command line wrote, wherever it has been put."""
+    try:
+        if path.endswith(".png") and os.path.isfile(path):  # a pipe would be waited for
+            with open(path, "rb") as file:
+                return f"Software\0{SOFTWARE}".encode() in file.read(256)
+    except OSError:
+        pass  # whoever reads it says so
+    return False
 
 
 class ImageFolder(Dataset):
@@ -51,7 +143,9 @@ class ImageFolder(Dataset):
     seed : int
         Seed of that order and of the transform.
     on_error : {"raise", "skip"}
-        What to do with an image that cannot be read.
+        What to do with an image or a folder that cannot be read. ``raise`` looks at headers now,
+        and what is damaged further in is an error when it is read; ``skip`` reads each image
+        whole now, and warns of those that are left out.
 
     Attributes
     ----------
@@ -75,53 +169,57 @@ class ImageFolder(Dataset):
         self.root = Path(root)
         if on_error not in ("raise", "skip"):
             raise TTAMEError(f"on_error is {on_error!r}; {nearest(on_error, ['raise', 'skip'])}")
-        if not self.root.is_dir():
-            raise TTAMEError(f"there is no image folder {self.root}; correct the path")
-        files = image_files(self.root)
-        if not files:
-            raise TTAMEError(
-                f"no images in {self.root} or below; looked for {', '.join(sorted(SUFFIXES))}"
-            )
+        skip, name = on_error == "skip", printable(self.root)
+        if not os.path.isdir(self.root):
+            raise TTAMEError(f"there is no image folder {name}; correct the path")
+        report = (lambda error: warnings.warn(str(error), stacklevel=4)) if skip else refuse
+        files = image_files(self.root, report)
         if part is not None:
             order = np.random.default_rng(seed).permutation(len(files))
-            if (part.stop or 0) > len(files):
+            first, last = part.start or 0, len(files) if part.stop is None else part.stop
+            if last > len(files) or not len(order[part]):
+                earlier = f" ({first} of them for another part)" if first else ""
                 raise TTAMEError(
-                    f"{self.root} holds {len(files)} images, {part.stop} are asked for; ask for fewer"
+                    f"{name} holds {len(files)} images, {last} are asked for{earlier}; expected parts of 1 image or "
+                    f"more, and of {len(files)} together: add images, or choose smaller parts"
                 )
             files = [files[i] for i in sorted(order[part])]
         self.transform, self.seed, self.epoch = transform, seed, 0
+        self.files: list[Path] = []
         self.skipped: list[str] = []
-        self.files = [f for f in files if self._readable(f, on_error)]
+        why = ""
+        for file in files:
+            try:
+                self._check(file, whole=skip)
+                self.files.append(file)
+            except TTAMEError as error:
+                if not skip:
+                    asked = "ask for unreadable images to be skipped (on_error: skip)"
+                    raise TTAMEError(f"{error}; or {asked}") from error
+                self.skipped.append(self._id(file))
+                why = why or f"the first: {error}"
         known = imagenet_folders()
         self.labels = known if {f.parent.name for f in self.files} <= known.keys() else {}
         if not self.files:
-            raise TTAMEError(
-                f"none of the {len(files)} images in {self.root} can be read; check the folder"
-            )
+            raise TTAMEError(f"none of the {len(files)} images in {name} can be read; {why}")
         if self.skipped:
             warnings.warn(
-                f"{len(self.skipped)} of {len(files)} images in {self.root} cannot be read and are left out: "
-                f"{', '.join(self.skipped[:5])}",
+                f"{len(self.skipped)} of {len(files)} images in {name} cannot be read and are left out: "
+                f"{', '.join(map(printable, self.skipped[:5]))}; {why}",
                 stacklevel=2,
             )
 
-    def _readable(self, file: Path, on_error: str) -> bool:
-        """Check an image's header now, before any work is lost; the whole of it where skipping."""
-        try:
-            if on_error == "skip":
-                read_image(file)
-            else:
-                with Image.open(file) as picture:
-                    picture.verify()
-        except UNREADABLE as error:
-            if on_error == "raise":
-                raise TTAMEError(
-                    f"{file} cannot be read as an image ({error}); remove it, or ask for unreadable images "
-                    "to be skipped (on_error: skip)"
-                ) from error
-            self.skipped.append(file.relative_to(self.root).as_posix())
-            return False
-        return True
+    def _check(self, file: Path, whole: bool) -> None:
+        """Raise a TTAMEError for an image whose header, or which as a whole, cannot be read."""
+        if whole:
+            read_image(file)
+        else:
+            with opened(file) as picture:
+                picture.verify()
+
+    def _id(self, file: Path) -> str:
+        """Name an image by its path in the folder, in characters that any file takes."""
+        return file.relative_to(self.root).as_posix().encode(errors="backslashreplace").decode()
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other crops in each epoch, the same whenever that epoch is run."""
@@ -134,8 +232,11 @@ class ImageFolder(Dataset):
         file = self.files[index]
         # an image's own generator: its crop depends on neither the workers nor where a run began
         rng = np.random.default_rng([self.seed, self.epoch, index])
-        image_id = file.relative_to(self.root).as_posix()
-        item = {"image": self.transform(read_image(file), rng), "id": image_id}
+        picture = read_image(file)
+        try:
+            item = {"image": self.transform(picture, rng), "id": self._id(file)}
+        except TTAMEError as error:  # no crop of it is possible
+            raise TTAMEError(f"{printable(file)}: {error}") from error
         if self.labels:
             item["label"] = self.labels[file.parent.name]
         return item
@@ -149,7 +250,12 @@ def imagenet_folders() -> dict[str, int]:
 
 def stack(images: Any) -> Tensor:
     """Stack the pictures of a small data set, ``(B, 3, H, W)`` in [0, 1]."""
-    return torch.stack([item["image"] for item in images])
+    return torch.stack([picture_of(item) for item in images])
+
+
+def picture_of(item: Any) -> Tensor:
+    """Take the picture, or a batch of them, out of an item: a dict's, or the first of a pair."""
+    return item["image"] if isinstance(item, dict) else item[0]
 
 
 def evenly(images: Any, count: int) -> Subset:
@@ -164,38 +270,69 @@ def check_split(split: str) -> None:
         raise TTAMEError(f"split {split!r} is unknown; {nearest(split, SPLITS)}")
 
 
-def find_photos(places: Sequence[Path]) -> list[tuple[Path, Path]]:
+def find_photos(places: Sequence[Path], report: Report = refuse) -> list[tuple[Path, Path]]:
     """List image files, those given and those in folders given, each with a name for its outputs.
 
-    The name is the path without suffix, relative to the folder given. Raises a TTAMEError if one is
-    missing, cannot be read, or has another's name, or a folder holds none: before any work is done.
+    The name is the path without suffix, relative to the folder given, in characters that every file
+    system takes; where several have one name, or differ in case or accents' encoding alone, each
+    has a digest of its path added. A file that is reached twice is listed once. A place that is
+    missing, cannot be read or holds no image is reported; images are not read yet.
     """
-    found: list[tuple[Path, Path]] = []
+    found: dict[Hashable, tuple[Path, Path]] = {}
     for place in places:
-        if place.is_dir():
-            files = image_files(place)
-            if not files:
-                raise TTAMEError(f"no images in {place}; looked for {', '.join(sorted(SUFFIXES))}")
-            found += [(file, file.relative_to(place).with_suffix("")) for file in files]
-        elif place.is_file():
-            found.append((place, Path(place.stem)))
-        else:
-            raise TTAMEError(f"there is no photograph or folder {place}; correct the path")
-    for file, _ in found:
-        read_image(file)
-    times = Counter(name for _, name in found)
-    for file, name in found:
-        if times[name] > 1:
-            raise TTAMEError(
-                f"several photographs would be written as {name} ({file} is one); rename them, or run once for each"
-            )
-    return found
+        files = [(place, Path(place.name))]
+        try:
+            if os.path.isdir(place):
+                files = [(file, file.relative_to(place)) for file in image_files(place, report)]
+            elif not os.path.lexists(place):
+                gone = f"there is no photograph or folder {printable(place)}"
+                raise TTAMEError(f"{gone}; correct the path")
+        except TTAMEError as error:
+            report(error)
+            continue
+        for file, path in files:
+            name = Path(*map(_portable, path.with_suffix("").parts))
+            found.setdefault(_identity(file), (file, name))
+    times = Counter(same_name(name) for _, name in found.values())
+    return [
+        (file, name if times[same_name(name)] == 1 else Path(f"{name}-{digest(file)}"))
+        for file, name in found.values()
+    ]
+
+
+def _portable(part: str) -> str:
+    """Change what file systems, shells or terminals do not take in the name of a file or folder."""
+    part = "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in part)
+    part = re.sub(r"^[-. ]|[. ]$", "_", part.encode()[:LONGEST].decode(errors="ignore"))
+    device = re.match(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", part, re.IGNORECASE)
+    return f"_{part}" if device else part
+
+
+def same_name(name: str | Path) -> str:
+    """Reduce a name to what tells files apart where case and accents' encoding do not."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", str(name)).casefold())
+
+
+def digest(file: str | Path, what: object = "") -> str:
+    """Hash a file's path, and what is made of it, to ten hexadecimal digits."""
+    return hashlib.sha256(os.fsencode(f"{os.path.abspath(file)}\0{what}")).hexdigest()[:10]
+
+
+def output_name(name: Path, tail: str) -> str:
+    """Join a photograph's name and what is said of it, cut to what file systems take."""
+    room = LONGEST - len(tail.encode())
+    return name.with_name(name.name.encode()[:room].decode(errors="ignore") + tail).as_posix()
 
 
 def check_writable(out: Path) -> None:
     """Raise a TTAMEError unless a folder is there, or can be made, and may be written to."""
-    there = next(place for place in (out, *out.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise TTAMEError(f"{there} is no folder; name another folder")
-    if not os.access(there, os.W_OK):
-        raise TTAMEError(f"{there} may not be written to; name another folder")
+    place, why = out.absolute(), "is no folder"
+    try:
+        while not (place.exists() or place.is_symlink()):
+            place = place.parent
+        if place.is_dir():
+            tempfile.TemporaryFile(dir=place).close()
+            return
+    except OSError as error:
+        why = f"may not be written to ({error.strerror})"
+    raise TTAMEError(f"{printable(place)} {why}; name another folder")

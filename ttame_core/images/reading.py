@@ -1,21 +1,29 @@
-"""Pictures: decoding files of any mode, resizing and cropping as a classifier's weights ask for."""
+"""Pictures: resizing and cropping as a classifier's weights ask for; `decoding` reads them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from operator import index
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
 
-from ttame_core.errors import TTAMEError
+from ttame_core.errors import TTAMEError, nearest
+from ttame_core.images.decoding import read_image as read_image
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-INTERPOLATIONS = {m.name.lower(): m for m in Image.Resampling}
+INTERPOLATIONS = {
+    m.value: Image.Resampling[m.name]
+    for m in InterpolationMode
+    if m.name in Image.Resampling.__members__
+}
 """Names of resampling filters, as classifiers' published preprocessing has them."""
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for files that are no images, or too large to be honest ones."""
+CROP_MODES = ("center", "floor", "pad", "border")
+"""How a square is cut out of a resized picture; see `Preprocessing`."""
 Transform = Callable[[Image.Image, np.random.Generator], Tensor]
 """Makes ``(3, H, W)`` in [0, 1] of a picture, with a source of randomness."""
 Resize = int | tuple[int, int]
@@ -29,6 +37,11 @@ class Preprocessing:
     ``resize`` is the shorter side - or height and width, where proportions are not kept - and
     ``image_size`` the crop, in pixels; ``mean`` and ``std`` are those of pixel values in [0, 1], in
     the channel order that the classifier reads (``bgr`` says that it is blue, green, red).
+
+    ``crop_mode`` is ``center`` where the middle is cut out as torchvision and timm do; ``floor`` as
+    transformers does, which rounds margins of half a pixel down; ``pad`` where a picture that is
+    smaller than the crop gets a black frame; ``border`` where ``resize`` is the longer side and
+    the frame has the mean's colour. A field that makes no sense raises a TTAMEError.
     """
 
     image_size: int = 224
@@ -37,58 +50,100 @@ class Preprocessing:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     bgr: bool = False
+    crop_mode: str = "center"
 
-    @property
-    def crop(self) -> Transform:
-        """The weights' own resizing and centre crop."""
-        return centre_crop(self.image_size, self.resize, self.interpolation)
+    def __post_init__(self) -> None:
+        both = isinstance(self.resize, Sequence)
+        try:  # plain numbers and tuples, so that equal ones are equal, and written alike
+            sides = tuple(map(index, self.resize if both else (self.resize,)))  # type: ignore[arg-type]
+            plain: dict[str, Any] = {"image_size": index(self.image_size)}
+            for field in ("mean", "std"):
+                plain[field] = tuple(float(value) for value in getattr(self, field))
+        except (TypeError, ValueError) as error:
+            raise TTAMEError(
+                f"{self}: {error}; expected sizes in whole pixels, mean and std of three numbers each"
+            ) from error
+        for field, value in {**plain, "resize": sides if both else sides[0]}.items():
+            object.__setattr__(self, field, value)
+        fits = self.crop_mode in ("pad", "border") or self.image_size <= min(sides, default=0)
+        for field, fine, expected in (
+            ("image_size", self.image_size > 0, "expected at least 1 pixel"),
+            ("resize", len(sides) == 1 + both and min(sides) > 0, "expected pixels, one or two"),
+            ("resize", fits, f"expected at least image_size, {self.image_size}: give a larger one"),
+            ("mean", _three(self.mean, 0, 1), "expected three of [0, 1]: divide those of 0-255"),
+            ("std", _three(self.std, 1e-6, 1e6), "expected three above 0, of pixels in [0, 1]"),
+            *(
+                (field, getattr(self, field) in [*known], nearest(getattr(self, field), known))
+                for field, known in (("interpolation", INTERPOLATIONS), ("crop_mode", CROP_MODES))
+            ),
+        ):
+            if not fine:
+                raise TTAMEError(
+                    f"{field} of a preprocessing is {getattr(self, field)!r}; {expected}"
+                )
+
+    def of_size(self, size: Any) -> "Preprocessing":
+        """Return it for images of another size, resized in proportion; None changes nothing.
+
+        Raises a TTAMEError for a size that is no square.
+        """
+        if size is None:
+            return self
+        side, *others = list(size)[-2:] if isinstance(size, Sequence) else [size]
+        if any(other != side for other in others) or not isinstance(side, int):
+            raise TTAMEError(
+                f"the image size is {size!r}; expected one number of pixels, as squares are explained"
+            )
+        scale, to = side / self.image_size, self.resize
+        resize = round(to * scale) if isinstance(to, int) else tuple(round(s * scale) for s in to)
+        return replace(self, image_size=side, resize=resize)  # type: ignore[arg-type]
+
+    def crop(self, picture: Image.Image, rng: np.random.Generator | None = None) -> Tensor:
+        """Resize and crop a picture as the weights ask for, to ``(3, H, W)`` in [0, 1]."""
+        picture = self._resized(picture)
+        size = self.image_size
+        if self.crop_mode == "floor":
+            margins = (picture.height - size) // 2, (picture.width - size) // 2
+            return to_tensor(F.crop(picture, *margins, size, size))
+        return to_tensor(F.center_crop(picture, [size]))
 
     @property
     def random_crop(self) -> Transform:
-        """The paper's training crop at the weights' own sizes."""
-        return random_crop_of(self.image_size, self.resize, self.interpolation)
+        """The paper's training crop (Sec. IV-C), at the weights' own sizes."""
+        return self._random_crop
 
+    def _random_crop(self, picture: Image.Image, rng: np.random.Generator) -> Tensor:
+        picture, size = self._resized(picture), self.image_size
+        left = int(rng.integers(picture.width - size + 1))
+        top = int(rng.integers(picture.height - size + 1))
+        return to_tensor(picture.crop((left, top, left + size, top + size)))
 
-def read_image(path: str | Path) -> Image.Image:
-    """Decode an image of any mode to RGB.
+    def _resized(self, picture: Image.Image) -> Image.Image:
+        """Resize a picture, and frame it where the crop is larger and the mode says so."""
+        sides = [self.resize] if isinstance(self.resize, int) else list(self.resize)
+        ratio, border = max(picture.size) / min(picture.size), self.crop_mode == "border"
+        # at 1000:1 a quarter of a gigabyte is made for one square
+        if round(sides[0] / ratio) < 1 if border else len(sides) == 1 and ratio > 1000:
+            raise TTAMEError(
+                f"a picture of {picture.width} x {picture.height} px is too narrow to be resized to {self.resize}; "
+                "cut a part out of it"
+            )
+        # timm takes seconds to import, and few classifiers ask for a frame
+        if border:
+            from timm.data.transforms import ResizeKeepRatio
 
-    Parameters
-    ----------
-    path : str or Path
-        Greyscale, palette and 16-bit images are converted, transparency is laid on white, and the
-        camera's orientation is applied.
+            resize = ResizeKeepRatio(self.resize, longest=1, interpolation=self.interpolation)
+            picture = resize(picture)
+        else:
+            picture = F.resize(picture, sides, InterpolationMode(self.interpolation))
+        if min(picture.size) < self.image_size:
+            from timm.data.transforms import CenterCropOrPad
 
-    Returns
-    -------
-    Image
-        RGB, 8 bits a channel.
-
-    Raises
-    ------
-    TTAMEError
-        If the file is missing or no readable image.
-    """
-    if not Path(path).is_file():
-        found = "a folder" if Path(path).is_dir() else "not there"
-        raise TTAMEError(f"{path} is {found}; expected an image file: correct the path")
-    try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            picture.load()
-    except UNREADABLE as error:
-        raise TTAMEError(
-            f"{path} cannot be read as an image ({error}); remove it or put a whole one in its place"
-        ) from error
-    if picture.mode.startswith("I") or picture.mode == "F":
-        grey = np.asarray(picture, dtype=np.float64)
-        # integers hold 16 bits here, which Pillow's own conversion would cut off at 255
-        grey *= 1 if picture.mode == "F" else 255 / 65535
-        return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
-    if "A" in picture.mode or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert("RGB")
+            colour = self.mean[::-1] if self.bgr else self.mean
+            fill: Any = tuple(round(255 * value) for value in colour) if border else 0
+            room = [max(self.image_size, side) for side in (picture.height, picture.width)]
+            picture = CenterCropOrPad(room, fill)(picture)
+        return picture
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
@@ -97,31 +152,8 @@ def to_tensor(picture: Image.Image) -> Tensor:
 
 
 def centre_crop(size: int, resize: Resize, interpolation: str = "bicubic") -> Transform:
-    """Make the evaluation transform: shorter side, or height and width, to ``resize``; centre crop.
-
-    A picture that is already ``size`` x ``size`` has been cropped before and is taken as it is.
-    """
-
-    def transform(picture: Image.Image, rng: np.random.Generator) -> Tensor:
-        if picture.size == (size, size):
-            return to_tensor(picture)
-        picture = _resized(picture, resize, interpolation)
-        left, top = (picture.width - size) // 2, (picture.height - size) // 2
-        return to_tensor(picture.crop((left, top, left + size, top + size)))
-
-    return transform
-
-
-def random_crop_of(size: int, resize: Resize, interpolation: str = "bicubic") -> Transform:
-    """Make the paper's training transform: as `centre_crop` resizes, random crop (Sec. IV-C)."""
-
-    def transform(picture: Image.Image, rng: np.random.Generator) -> Tensor:
-        picture = _resized(picture, resize, interpolation)
-        left = int(rng.integers(picture.width - size + 1))
-        top = int(rng.integers(picture.height - size + 1))
-        return to_tensor(picture.crop((left, top, left + size, top + size)))
-
-    return transform
+    """Make the evaluation transform of a `Preprocessing`."""
+    return Preprocessing(size, resize, interpolation).crop
 
 
 def random_resized(
@@ -130,7 +162,7 @@ def random_resized(
     """Make a transform for few or small images: a random square of the area, perhaps mirrored."""
 
     def transform(picture: Image.Image, rng: np.random.Generator) -> Tensor:
-        side = int(min(picture.size) * np.sqrt(rng.uniform(*scale)))
+        side = max(1, int(min(picture.size) * np.sqrt(rng.uniform(*scale))))
         left = int(rng.integers(picture.width - side + 1))
         top = int(rng.integers(picture.height - side + 1))
         box = (left, top, left + side, top + side)
@@ -140,15 +172,31 @@ def random_resized(
     return transform
 
 
-def _resized(picture: Image.Image, to: Resize, interpolation: str) -> Image.Image:
-    """Resize so that the shorter side, or height and width, are ``to`` pixels."""
-    if isinstance(to, int):
-        scale = to / min(picture.size)
-        # at least: a side that rounds below would leave no room for the crop
-        size = (max(to, round(picture.width * scale)), max(to, round(picture.height * scale)))
-    else:
-        size = (to[1], to[0])
-    return picture if size == picture.size else picture.resize(size, INTERPOLATIONS[interpolation])
+def _three(values: Sequence[float], low: float, high: float) -> bool:
+    """Say whether they are three numbers of a range."""
+    return len(values) == 3 and all(low <= value <= high for value in values)
+
+
+def fit_whole(picture: Image.Image, expected: Preprocessing) -> tuple[Tensor, tuple]:
+    """Fit a whole picture into the square that a classifier takes, its proportions kept.
+
+    The rest of the square is the mean colour, which is 0 once standardised.
+
+    Returns
+    -------
+    tuple of Tensor and tuple
+        ``(3, S, S)`` in [0, 1], and the index ``[..., rows, columns]`` of the picture in it.
+    """
+    side = expected.image_size
+    scale = side / max(picture.size)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    small = picture.resize((width, height), INTERPOLATIONS[expected.interpolation])
+    left, top = (side - width) // 2, (side - height) // 2
+    box = (..., slice(top, top + height), slice(left, left + width))
+    mean = torch.tensor(expected.mean[::-1] if expected.bgr else expected.mean)
+    square = mean.float()[:, None, None].expand(3, side, side).clone()
+    square[box] = to_tensor(small)
+    return square, box
 
 
 def check_images(images: Tensor) -> None:
@@ -161,10 +209,8 @@ def check_images(images: Tensor) -> None:
         raise TTAMEError(
             f"images are {tuple(images.shape)} {images.dtype}; expected (B, 3, H, W) floats in [0, 1]"
         )
-    if not len(images) or images.shape[-1] != images.shape[-2]:
-        raise TTAMEError(
-            f"images are {tuple(images.shape)}; expected at least one, and square: crop them (backbone.read does)"
-        )
+    if not images.numel():
+        raise TTAMEError(f"images are {tuple(images.shape)}; expected at least one, and a pixel")
     low, high = images.aminmax()
     if low < 0 or high > 1 or not torch.isfinite(low + high):
         raise TTAMEError(

@@ -6,23 +6,33 @@ import torch
 from torch import Tensor, nn
 
 from ttame_core.classifiers.backbone import Backbone, batch_that_suits
-from ttame_core.classifiers.hooks import replaced_output, unwrap_logits
-from ttame_core.classifiers.taps import attention_norm
-from ttame_core.errors import needed
+from ttame_core.classifiers.heads import patches_reach
+from ttame_core.classifiers.taps import ATTENTION_NORMS
+from ttame_core.errors import NotServedError, needed
 from ttame_core.masking import minmax, upsample
 from ttame_core.methods import EXTRA, Method
 from ttame_core.progress import Tell
 
 
-def target_layer(backbone: Backbone) -> nn.Module:
-    """Choose the layer that CAM methods explain.
+def target_layer(backbone: Backbone) -> str:
+    """Name the layer that CAM methods explain.
 
-    It is the last tap; for a transformer on tokens, the norm before its last block's attention. A
-    `NotServedError` is raised if there is no such norm.
+    It is the last tap; for tokens, whatever the taps, the norm before the last block's attention -
+    behind that only the class token may be read - or, where patches do not reach the head from
+    there, the last layer from which they do. Raises a `NotServedError` if there is none.
     """
-    model, last = backbone.model, backbone.taps[-1]
-    # behind that block's attention only the class token is read: patches would get no gradient
-    return model.get_submodule(attention_norm(model, last) if backbone.tokens else last)
+    if not backbone.tokens:
+        return backbone.taps[-1]
+    reach = patches_reach(backbone)
+    norms = [layer for layer in reach if layer.rpartition(".")[2] in ATTENTION_NORMS]
+    if norms and reach[norms[-1]]:
+        return norms[-1]
+    reaching = [layer for layer, reaches in reach.items() if reaches]
+    if not reaching:
+        raise NotServedError(
+            f"no patch of {backbone.name} reaches its head, so that no layer can be explained"
+        )
+    return reaching[-1]
 
 
 def grad_cam(backbone: Backbone) -> Method:
@@ -48,7 +58,7 @@ class _Logits(nn.Module):
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        return unwrap_logits(self.backbone.model(self.backbone.standardise(images)))
+        return self.backbone(images)
 
 
 def _from_library(name: str, backbone: Backbone) -> Method:
@@ -57,16 +67,19 @@ def _from_library(name: str, backbone: Backbone) -> Method:
     targets = needed("pytorch_grad_cam.utils.model_targets", EXTRA, name)
     cam_class = getattr(library, name)
     layer = target_layer(backbone)
+    point = nn.Identity()  # what the library hooks: the target layer's last call, and no other's
+
+    def start(output: Tensor) -> Tensor:
+        # the graph starts here, for the same maps at the cost of one forward; the library on its
+        # own differentiates the whole classifier, at the cost of about three
+        return point(output.detach().requires_grad_()).clone()  # layers behind may work in place
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
         wanted = [targets.ClassifierOutputTarget(int(c)) for c in classes]
-        # the graph starts at the target layer, for the same maps at the cost of one forward; the
-        # library on its own differentiates the whole classifier, at the cost of about three
         with (
             torch.enable_grad(),
-            replaced_output(layer, lambda output: output.detach().requires_grad_()),
-            cam_class(_Logits(backbone), [layer], backbone.grid) as cam,
-            replaced_output(layer, torch.clone),  # for layers behind it that work in place
+            cam_class(_Logits(backbone), [point], backbone.grid) as cam,
+            backbone.replaced(layer, start),
         ):
             maps = cam(images, wanted)
             cam.outputs = None  # or the graph would hold itself through the library's hooks
@@ -127,8 +140,12 @@ def ablation_cam(backbone: Backbone, chunk: int = 128, progress: Tell | None = N
                 # one image in, its variants out of the target layer: only what lies behind that
                 # layer runs for each channel, which on a CNN costs a few forwards in all
                 edit = partial(without_channels, channels=part, count=count)
-                with replaced_output(layer, edit):
-                    whole, *_ = logits = backbone(image[None])[:, c]
+                with backbone.replaced(layer, edit):
+                    try:
+                        logits = backbone(image[None])
+                    except RuntimeError:  # what goes round the layer does not broadcast
+                        logits = backbone(image.expand(1 + len(part), -1, -1, -1))
+                whole, *_ = logits = logits[:, c]
                 shares.append((whole - logits[1:]) / whole)  # all of one batch, to round alike
             weights = torch.cat(shares)  # (C,)
             maps.append(torch.einsum("c,chw->hw", weights, maps_of_image).relu())

@@ -23,8 +23,9 @@ def random_map(backbone: Backbone, seed: int = 0) -> Method:
         maps = []
         for image in images:
             # an image's map is to depend on neither its batch nor its place in it
-            content = zlib.crc32((image * 255).round().byte().cpu().numpy().tobytes())
-            generator = torch.Generator().manual_seed(content + (seed << 32))
+            content = (image * 255).round().byte().cpu().numpy().tobytes()
+            # of a seed the generator takes 32 bits: the two are mixed in these
+            generator = torch.Generator().manual_seed(zlib.crc32(content, seed))
             maps.append(torch.rand(size, generator=generator))
         return torch.stack(maps).to(images)
 

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from ttame_core.classifiers.backbone import Backbone, batch_that_suits
-from ttame_core.classifiers.hooks import replaced_output
 from ttame_core.errors import NotServedError
 from ttame_core.masking import minmax
 from ttame_core.methods import Method
@@ -63,7 +62,7 @@ def _iia_cnn(backbone: Backbone, steps: int, chunk: int, progress: Tell | None) 
 
 
 def summed_gradients(
-    backbone: Backbone, layer: torch.nn.Module, images: Tensor, classes: Tensor, scales: Tensor
+    backbone: Backbone, layer: str, images: Tensor, classes: Tensor, scales: Tensor
 ) -> Tensor:
     """Sum gradient x ReLU(scale x difference from the minimum) over scales and channels of a layer.
 
@@ -81,7 +80,7 @@ def summed_gradients(
         kept[:] = [steps, variants]
         return variants.clone()  # layers behind may work in place
 
-    with torch.enable_grad(), replaced_output(layer, interpolate):
+    with torch.enable_grad(), backbone.replaced(layer, interpolate):
         try:
             logits = backbone(images)
         except RuntimeError as error:

@@ -1,10 +1,16 @@
 """The library of compared methods, each made by its name."""
 
 import pkgutil
+from functools import wraps
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ttame_core.classifiers.backbone import Backbone
+from ttame_core.classifiers.labels import check_classes
 from ttame_core.errors import TTAMEError, nearest
+from ttame_core.images.reading import check_images
 from ttame_core.methods import Method
 from ttame_core.methods.registry import METHODS
 from ttame_core.recipes import TRAINED
@@ -25,7 +31,9 @@ def method(name: str, backbone: Backbone, **options: Any) -> Method:
     Returns
     -------
     callable
-        ``(images, classes) -> maps``.
+        ``(images, classes) -> maps``, for images ``(B, 3, H, W)`` in [0, 1] and classes ``(B,)``
+        int64, by default each image's model truth. It raises a TTAMEError for any other, and can
+        be called by several threads, in any mode of the caller's.
 
     Raises
     ------
@@ -37,6 +45,24 @@ def method(name: str, backbone: Backbone, **options: Any) -> Method:
         raise TTAMEError(f"method {name!r} is unknown; {nearest(name, [*TRAINED, *METHODS])}")
     make = pkgutil.resolve_name(METHODS[name].made_by)
     try:
-        return make(backbone, **options)
+        with torch.inference_mode(False), backbone.held():
+            explain = make(backbone, **options)
     except TypeError as error:
         raise TTAMEError(f"method {name!r} cannot be made with {options}: {error}") from error
+
+    @wraps(explain)
+    def checked(images: Tensor, classes: Tensor | None = None) -> Tensor:
+        check_images(images)
+        with torch.inference_mode(False), backbone.held():
+            # what was made in inference mode can take part in no gradient
+            images = images.clone() if images.is_inference() else images
+            images = images.to(backbone.mean)
+            if classes is None:
+                with torch.no_grad():
+                    classes = backbone(images).argmax(1)
+            check_classes(classes, len(images), backbone.num_classes)
+            classes = classes.clone() if classes.is_inference() else classes
+            return explain(images, classes.to(images.device)).to(images.dtype)
+
+    checked.backbone = backbone  # type: ignore[attr-defined]
+    return checked

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ttame_core.classifiers.backbone import Backbone
+from ttame_core.classifiers.heads import patches_reach
+from ttame_core.classifiers.hooks import capture, hooked, unwrap_features
+from ttame_core.classifiers.taps import blank
 from ttame_core.errors import NotServedError
 from ttame_core.masking import minmax
 from ttame_core.methods import Method
@@ -29,16 +32,35 @@ class Attended:
 def attention_layers(backbone: Backbone) -> list[nn.Module]:
     """Find the self-attention of each block, first block first, of a ViT of torchvision or timm.
 
-    Raises a `NotServedError` if it is no ViT with plain self-attention and a class token.
+    Raises a `NotServedError` if it is no ViT with plain self-attention, images first, or its head
+    reads more than a class token.
     """
     kinds = (nn.MultiheadAttention, timm.layers.Attention)
-    layers: list[nn.Module] = [m for m in backbone.model.modules() if isinstance(m, kinds)]
-    pooled = getattr(backbone.model, "global_pool", "token")
-    if not layers or not backbone.tokens or not backbone.prefix_tokens or pooled != "token":
+    named = [(n, m) for n, m in backbone.model.named_modules() if isinstance(m, kinds)]
+    if not named or not backbone.tokens or not backbone.prefix_tokens:
         raise NotServedError(
             f"{backbone.name} is no ViT with plain self-attention and a class token"
         )
-    return layers
+    for name, layer in named:
+        packed = getattr(layer, "in_proj_weight", layer) is not None
+        if (
+            backbone.calls.get(name, 1) != 1
+            or not packed
+            or not getattr(layer, "batch_first", True)
+        ):
+            raise NotServedError(
+                f"the attention {name!r} of {backbone.name} does not run once, on images first, from one projection"
+            )
+    with capture(backbone.model, [name for name, _ in named]) as outputs, torch.no_grad():
+        backbone(blank(backbone.model, backbone.preprocessing.image_size))
+    if len({unwrap_features(output).shape[1] for output in outputs.values()}) > 1:
+        raise NotServedError(f"the blocks of {backbone.name} have different numbers of tokens")
+    *_, (last, patches_are_read) = patches_reach(backbone).items()
+    if patches_are_read:
+        raise NotServedError(
+            f"the head of {backbone.name} reads patches, as they leave {last!r}, and not a class token alone"
+        )
+    return [layer for _, layer in named]
 
 
 def projections(layer: nn.Module) -> tuple[Tensor, Tensor | None, nn.Linear]:
@@ -85,11 +107,13 @@ def open_attention(
 
         return forward
 
-    # a hook would come too late, and the layers' fused kernels show no attention matrix
+    # a hook would come too late, and the layers' fused kernels show no attention matrix; hooks that
+    # do nothing keep PyTorch's own encoder layers from a kernel of the whole layer
     try:
         for layer in layers:
             layer.forward = opened(layer)
-        yield records
+        with hooked(dict.fromkeys(layers, lambda *_: None)):
+            yield records
     finally:
         for layer in layers:
             layer.__dict__.pop("forward", None)

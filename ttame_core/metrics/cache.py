@@ -1,6 +1,7 @@
 """What costs much is kept as it is computed, and found again: a killed run goes on."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -29,12 +30,12 @@ class KeptMaps:
         maps = []
         for image, c in zip(images, classes, strict=True):
             file = self.folder / f"{_key(f'{self.about} {int(c)}', image)}.npy"
-            if file.is_file():
-                maps.append(torch.from_numpy(np.load(file)).to(images))
-                continue
-            maps.append(self.method(image[None], c[None])[0])
-            with atomic_path(file) as path:
-                np.save(path, maps[-1].cpu().numpy())
+            found = _found(file)
+            if found is None:
+                found = self.method(image[None], c[None])[0]
+                with atomic_path(file) as path:
+                    np.save(path, found.cpu().numpy())
+            maps.append(found.to(images))
         return torch.stack(maps)
 
 
@@ -61,12 +62,24 @@ class KeptConfidences:
         """Take and return what `perturbed_confidences` does."""
         wanted = list(dict.fromkeys(perturbations))
         file = self.folder / f"{_key(f'{self.about} {wanted} {seed}', images, classes, maps)}.npy"
-        if file.is_file():
-            return dict(zip(wanted, torch.from_numpy(np.load(file)).to(images), strict=True))
+        found = _found(file)
+        if found is not None:
+            return dict(zip(wanted, found.to(images), strict=True))
         computed = perturbed_confidences(self.backbone, images, classes, maps, wanted, seed, chunk)
         with atomic_path(file) as path:
             np.save(path, torch.stack(list(computed.values())).cpu().numpy())
         return computed
+
+
+def _found(file: Path) -> Tensor | None:
+    """Read what was kept; None where there is nothing, or it is broken, which a warning says."""
+    if not file.is_file():
+        return None
+    try:
+        return torch.from_numpy(np.load(file))
+    except Exception as error:  # of many types: damaged bytes raise what they come to
+        warnings.warn(f"{file} is broken ({error!r}); it is made anew", stacklevel=3)
+        return None
 
 
 def _key(about: str, *tensors: Tensor) -> str:

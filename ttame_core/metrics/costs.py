@@ -20,6 +20,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.hooks import hooked, unwrap_logits
+from ttame_core.images.reading import check_images
 
 
 @dataclass
@@ -137,6 +138,7 @@ def explanation_costs(
         the classifier), ``equivalents`` (arithmetic, in bare forward passes), ``milliseconds``
         (median) and ``megabytes`` (peak of live tensors; what a library does in NumPy is not seen).
     """
+    check_images(images)
     with metered() as (bare, _), torch.no_grad():
         backbone(images)
     rows = []

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ttame_core.errors import TTAMEError
+
 Percentages = Mapping[str, Sequence[float]]
 """Measures by name with their percentages v."""
 
@@ -132,6 +134,24 @@ def measure_label(name: Any, v: Any = 0) -> str:
 def direction(name: Any) -> int:
     """1 where more of a measure is better, -1 where less is, 0 where neither is."""
     return MEASURES[name].direction if name in MEASURES else 0
+
+
+def check_maps(maps: Tensor, count: int, of: str = "the method") -> None:
+    """Raise a TTAMEError unless maps are ``(B, h, w)`` floats in [0, 1], one an image.
+
+    Values that are not finite may be among them: such maps are told as invalid.
+    """
+    if not isinstance(maps, Tensor) or not maps.is_floating_point():
+        found = maps.dtype if isinstance(maps, Tensor) else type(maps).__name__
+        raise TTAMEError(f"the maps of {of} are {found}; expected a tensor of floats")
+    if maps.ndim != 3 or len(maps) != count or not maps.numel():
+        raise TTAMEError(f"{of} gives maps {tuple(maps.shape)}; expected ({count}, h, w)")
+    finite = maps[maps.isfinite()]
+    if len(finite) and (finite.min() < -1e-6 or finite.max() > 1 + 1e-6):
+        raise TTAMEError(
+            f"the maps of {of} range from {finite.min():.3g} to {finite.max():.3g}; expected [0, 1]: scale each, as "
+            "tt.minmax does"
+        )
 
 
 def invalid_maps(maps: Tensor, allow_constant: bool = False) -> Tensor:

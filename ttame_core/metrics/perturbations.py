@@ -10,6 +10,7 @@ from ttame_core.classifiers.backbone import Backbone, batch_that_suits
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.masking import check_percentage, enlarged, mask_images, ranks
 from ttame_core.metrics.imputation import impute
+from ttame_core.metrics.measures import check_maps
 
 KINDS = ("masked", "morf", "lerf", "insertion", "deletion")
 """Ways to change an image by its map; see `perturb`."""
@@ -40,8 +41,7 @@ def perturbed_confidences(
         if kind not in KINDS:
             raise TTAMEError(f"perturbation {kind!r} is unknown; {nearest(kind, KINDS)}")
         check_percentage(v)
-    if maps.ndim != 3 or len(maps) != len(images):
-        raise TTAMEError(f"maps are {tuple(maps.shape)}; expected ({len(images)}, h, w)")
+    check_maps(maps, len(images))
     scores: dict[tuple[str, float], list[Tensor]] = {key: [] for key in wanted}
     for part in torch.arange(len(images)).split(chunk or batch_that_suits(images)):
         some, chosen = images[part], classes[part].reshape(len(part), -1)

@@ -8,10 +8,18 @@ import torch
 from torch import Tensor
 
 from ttame_core.classifiers.backbone import Backbone
+from ttame_core.classifiers.labels import check_classes
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.images.reading import check_images
 from ttame_core.masking import enlarged
-from ttame_core.metrics.measures import LOCALISATION, MASKING, MEASURES, Percentages, invalid_maps
+from ttame_core.metrics.measures import (
+    LOCALISATION,
+    MASKING,
+    MEASURES,
+    Percentages,
+    check_maps,
+    invalid_maps,
+)
 from ttame_core.metrics.perturbations import perturbed_confidences
 
 
@@ -66,13 +74,17 @@ def score_batch(
     Raises
     ------
     TTAMEError
-        For an unknown measure, a percentage out of range, or maps that are not one an image.
+        For an unknown measure, a percentage out of range, classes or maps that are not one an
+        image, or anything out of its range.
     """
     askable = [name for name, measure in MEASURES.items() if measure.perturbation]
     for name in measures:
         if name not in askable:
             raise TTAMEError(f"measure {name!r} is unknown; {nearest(name, askable)}")
     wanted = {(m, v): (MEASURES[m].perturbation, v) for m, vs in measures.items() for v in vs}
+    check_images(images)
+    check_classes(classes, len(images), backbone.num_classes)
+    check_maps(maps, len(images))
     bad = invalid_maps(maps, allow_constant)
     # scored as zeros, and struck out below: one map that is not finite stops no evaluation
     maps = maps.masked_fill(bad[:, None, None], 0.0)
@@ -132,13 +144,21 @@ def evaluate(
     Raises
     ------
     TTAMEError
-        As `score_batch`; for maps of a wrong shape it names the method.
+        As `score_batch`; for maps of a wrong shape it names the method. For a method that explains
+        another classifier than this one.
     """
     rows, done = [], 0
+    for name, method in methods.items():
+        of = getattr(method, "backbone", backbone)
+        if not of.same_classifier(backbone):
+            raise TTAMEError(
+                f"{name} explains {of.name}, and {backbone.name} is to be asked, a classifier of other weights; make both "
+                "of one backbone"
+            )
     for batch in batches:
-        images = batch["image"].to(backbone.mean.device)
+        check_images(batch["image"])
+        images = batch["image"].to(backbone.mean)
         truth = batch["mask"].to(images.device) if "mask" in batch else None
-        check_images(images)
         if "id" not in batch:
             raise TTAMEError(
                 f"a batch has {sorted(batch)}; expected ids too, as 'id': a name an image"
@@ -147,11 +167,9 @@ def evaluate(
             full, classes = backbone(images).softmax(1).max(1)
         for name, method in methods.items():
             maps = method(images, classes)
-            maps = getattr(maps, "maps", maps).to(images)
-            if maps.ndim != 3 or len(maps) != len(images):
-                raise TTAMEError(
-                    f"{name} gives maps {tuple(maps.shape)}; expected ({len(images)}, h, w)"
-                )
+            maps = getattr(maps, "maps", maps)
+            check_maps(maps, len(images), name)
+            maps = maps.to(images)
             constant = getattr(method, "constant", False)
             known = (backbone, images, classes, full, maps, measures, truth, seed, chunk)
             values = score_batch(*known, allow_constant=constant, confidences=confidences)

@@ -18,7 +18,7 @@ from ttame_book.report.claims import FAMILIES
     ("settings", "message"),
     [
         ({"stepps": 3}, "stepps"),
-        ({"steps": 0}, "0 is less than"),
+        ({"steps": 0}, r"the parameters given, .*steps is 0; expected at least 1"),
         ({"variant": "no-skip"}, "no_skip"),
         ({"methods": ["gradcam"]}, "gradcam"),
         ({"data_root": "photos"}, "choose the edition imagenette"),
@@ -32,7 +32,7 @@ def test_bad_settings(settings, message):
 def test_a_configuration_that_names_no_data_or_half_a_folder(tmp_path):
     folder = {"kind": "folder", "root": "x", "val": 1}
     config = {**read(tmp_path).config, "data": {"digits": folder}}
-    with pytest.raises(tt.TTAMEError, match=r"data\.digits: 'test' is a required property"):
+    with pytest.raises(tt.TTAMEError, match=r"mine\.yaml, data\.digits: test must be given"):
         validate(config, ROOT, "mine.yaml")
     config["data"] = {"digit": {"kind": "digits"}}
     with pytest.raises(tt.TTAMEError, match="data 'digits' is unknown; did you mean 'digit'"):
@@ -151,3 +151,28 @@ def test_what_the_schema_leaves_open_is_filled_from_the_registries():
         with pytest.raises(tt.TTAMEError, match=near):
             validate(config, ROOT, "mine.yaml")
     validate(edition, ROOT, "mine.yaml")
+
+
+def test_a_number_of_steps_overrules_every_training_whatever_its_own():
+    edition = tb.Edition.read("imagenette", {"steps": 2, "max_lr": 0.5}, root=ROOT)
+    plain = tb.Edition.read("imagenette", root=ROOT)
+    for name in ("efficientnet_lite0", "vit_ti_16"):
+        backbone = tt.load_backbone(name, weights=None)
+        for method in ("t-tame", "t-tame-warm", "t-tame-matched", "t-tame-scaled"):
+            recipe = edition.training(backbone, method=method).recipe
+            assert (recipe.steps, recipe.max_lr) == (2, 0.5), (name, method)
+            assert plain.training(backbone, method=method).recipe.steps > 2
+
+
+def test_a_rate_overrules_those_of_images_too_and_a_variant_only_that_of_the_method_itself(
+    tmp_path,
+):
+    config = read(tmp_path).config
+    config["data"]["digits"]["recipe"] = {"max_lr": 0.2, "momentum": 0.5}
+    config["trained"] = {"t-tame-scaled": {"variant": "smooth", "steps": 9, "max_lr": 0.3}}
+    changed = overrule(config, {"max_lr": 0.4, "variant": "no_skip"})
+    assert changed["data"]["digits"]["recipe"]["max_lr"] == 0.4
+    assert changed["data"]["digits"]["recipe"]["momentum"] == 0.5
+    expected = {"variant": "smooth", "steps": 9, "max_lr": 0.4}
+    assert changed["trained"]["t-tame-scaled"] == expected
+    assert changed["train"]["variant"] == "no_skip"

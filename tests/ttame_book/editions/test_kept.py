@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.ttame_book.smoke import read
-from ttame_book.editions import kept
+from ttame_book.editions import keys
 from ttame_book.editions.kept import kept_answers
 from ttame_book.studies.comparison import compared_methods
 
@@ -64,7 +64,7 @@ def test_other_code_of_what_changes_images_is_asked_anew(scored, monkeypatch):
     scored()
     asked = []
     with monkeypatch.context() as patch:
-        patch.setattr(kept, "result_key", lambda code: asked.extend(code) or "another")
+        patch.setattr(keys, "result_key", lambda code: asked.extend(code) or "another")
         assert scored()[1] == 2 * 2
     builders = ["ttame_core.classifiers.loading", "ttame_book.demo.classifiers"]
     assert asked == ["ttame_core.metrics.perturbations", *builders]

@@ -10,7 +10,7 @@ from tests.commands import ROOT
 from ttame_book.editions import keys as editions_keys
 from ttame_book.editions.configuration import Configuration
 from ttame_book.editions.graph import STEPS, step_key
-from ttame_book.editions.keys import closure, result_key
+from ttame_book.editions.keys import answers_key, closure, maps_key, result_key, training_key
 from ttame_core.errors import TTAMEError
 from ttame_core.methods.registry import METHODS
 
@@ -64,14 +64,11 @@ def keys(place):
         for backbone in edition.backbones:
             for step in STEPS:
                 found[f"{name} {backbone} {step.rule}"] = step_key(edition, step, backbone)
-            code = ["ttame_core.training", *edition.code(backbone)]
-            photographs = edition.photographs(backbone, "train")
-            found[f"{name} {backbone} trainings"] = result_key(code, inputs=photographs)
-            code = ["ttame_core.metrics.perturbations", *edition.classifier_code(backbone)]
-            found[f"{name} {backbone} answers"] = result_key(code)
+            found[f"{name} {backbone} trainings"] = training_key(edition, backbone)
+            found[f"{name} {backbone} answers"] = answers_key(edition, backbone)
             for method, rival in METHODS.items():
-                code = [rival.made_by, *edition.classifier_code(backbone)]
-                found[f"{name} {backbone} maps {method}"] = result_key(code)
+                key = maps_key(edition, backbone, rival.made_by)
+                found[f"{name} {backbone} maps {method}"] = key
     for each in ("02_backbones", "12_compare", "00_explain", "01_own_model"):
         found[each] = result_key([Path(place) / "notebooks" / f"{each}.ipynb"])
     return found
@@ -116,8 +113,8 @@ def test_the_photographs_in_packages_rerun_their_classifier_and_the_digits_on_th
 
 
 def test_the_choice_of_a_vits_target_layer_makes_maps_anew(copy, base):
-    file, old = "ttame_core/methods/cams.py", "if backbone.tokens else last"
-    changed = changed_by(copy, base, file, old, "if not backbone.tokens else last")
+    file, old = "ttame_core/methods/cams.py", "if norms and reach[norms[-1]]:"
+    changed = changed_by(copy, base, file, old, "if norms:")
     cams = ("grad-cam", "grad-cam++", "layer-cam", "score-cam", "ablation-cam", "iia")
     assert of(changed, "maps") == of(base, *cams)
     assert not of(changed, "trainings", "answers", "train", "hyperparameters", "sanity")
@@ -170,6 +167,48 @@ def test_the_demos_classifiers_are_trained_anew_with_their_images_and_recipes(co
         ("ttame_book/demo/training.py", "epochs=12", "epochs=13"),
     ):
         assert "02_backbones" in changed_by(copy, base, file, old, new)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        (
+            "trained.py",
+            "seed=self.seed,\n                checkpoint",
+            "seed=1,\n                checkpoint",
+        ),
+        ("splits.py", "root, preprocessing)", "root, None)"),
+    ],
+)
+def test_how_the_book_trains_and_opens_images_trains_anew(copy, base, file, old, new):
+    changed = changed_by(copy, base, f"ttame_book/editions/{file}", old, new)
+    assert of(changed, "trainings", "train") == of(base, "trainings", "train")
+    assert not of(changed, "answers", "maps")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("classifiers.py", "num_layers=5", "num_layers=6"),
+        ("imagenette.py", "import", "import json\nimport"),
+    ],
+)
+def test_what_only_the_demo_or_a_download_needs_reruns_no_photographs(copy, base, file, old, new):
+    changed = changed_by(copy, base, f"ttame_book/demo/{file}", old, new)
+    assert not of(changed, "imagenette", "00_explain", "01_own_model")
+    assert bool(changed) == (file == "classifiers.py")
+
+
+def test_a_download_changes_no_key(copy):
+    edition = Configuration.read("imagenette", root=copy)
+    folder = copy / edition.config["data"][edition.config["download"]]["root"]
+    before = {b: training_key(edition, b) for b in edition.backbones}
+    steps = [step_key(edition, step, edition.backbones[0]) for step in STEPS]
+    (folder / "train").mkdir(parents=True)
+    (folder / "train" / "0.png").write_bytes(b"fetched")
+    forget()
+    assert before == {b: training_key(edition, b) for b in edition.backbones}
+    assert steps == [step_key(edition, step, edition.backbones[0]) for step in STEPS]
 
 
 def test_a_notebooks_code_reruns_it_alone(copy, base):

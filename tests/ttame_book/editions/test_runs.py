@@ -33,7 +33,7 @@ def parameters(tmp_path, **given):
         ({"steps": True}, "steps.*True; expected int"),
         ({"edition": "smokes"}, "did you mean 'smoke'"),
         ({"backbone": "demo_vitt"}, "did you mean 'demo_vit'"),
-        ({"steps": -1}, "-1 is less than"),
+        ({"steps": -1}, "steps is -1; expected at least 1"),
     ],
 )
 def test_bad_parameters_stop_before_anything_is_written(tmp_path, given, message):

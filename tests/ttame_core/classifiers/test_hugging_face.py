@@ -1,5 +1,6 @@
 """Hugging Face's image classifiers: read from a folder with their preprocessing, trained, explained."""
 
+import json
 import sys
 
 import numpy as np
@@ -96,13 +97,153 @@ def test_what_a_folder_cannot_give(tmp_path, weights, options, message):
         tt.load_backbone(plant(tmp_path)[0], weights, **options)
 
 
-def test_what_is_no_classifier_with_a_known_preprocessing(tmp_path):
-    levit, _ = plant(tmp_path / "levit", "Levit", size={"shortest_edge": 64}, crop_size=64)
-    with pytest.raises(tt.TTAMEError, match=r"LevitImageProcessor of.*tt.Backbone\(model"):
-        tt.load_backbone(levit)
+@pytest.mark.happens(
+    "Weights",
+    "a folder without configuration, weights or classifier",
+    "refused, each in its words",
+)
+def test_what_is_no_classifier(tmp_path):
     transformers.BertConfig().save_pretrained(tmp_path / "bert")
-    with pytest.raises(tt.TTAMEError, match="expected an image classifier of transformers'"):
+    with pytest.raises(tt.TTAMEError, match=r"cannot be built .*BertConfig.*tt\.Backbone\(model"):
         tt.load_backbone(f"hf/{tmp_path / 'bert'}", None)
+    with pytest.raises(tt.TTAMEError, match=r"there is no folder .*nowhere; correct"):
+        tt.load_backbone(f"hf/{tmp_path / 'nowhere'}")
+    transformers.ViTConfig(**VIT).save_pretrained(tmp_path / "bare")
+    with pytest.raises(tt.TTAMEError, match=r"is no whole classifier: .*model.safetensors"):
+        tt.load_backbone(f"hf/{tmp_path / 'bare'}")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(tt.TTAMEError, match=r"cannot be built .*`model_type` key in its config"):
+        tt.load_backbone(f"hf/{tmp_path / 'empty'}")
+
+
+OWN = {"image_size": 64, "resize": 70, "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+
+
+@pytest.mark.happens(
+    "Weights",
+    "a Hugging Face folder without a processor",
+    "the missing file is named; a preprocessing that is given will do",
+)
+def test_a_preprocessing_of_ones_own_suffices_where_there_is_no_processor(tmp_path):
+    name, _ = plant(tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    for given in ({}, {"image_size": 64}, {"bgr": True}):
+        with pytest.raises(
+            tt.TTAMEError, match=r"holds no preprocessor_config.json; give .*preprocessing=.*'mean'"
+        ):
+            tt.load_backbone(name, preprocessing=given)
+    for given in (OWN, tt.Preprocessing(**OWN)):
+        backbone = tt.load_backbone(name, preprocessing=given)
+        assert backbone.preprocessing == tt.Preprocessing(**OWN)
+    tt.TTAME(backbone).save(
+        tmp_path / "explainer.safetensors"
+    )  # its header tells all that is asked
+    assert tt.load_explainer(tmp_path / "explainer.safetensors").backbone.preprocessing.resize == 70
+
+
+def test_a_preprocessing_of_ones_own_suffices_where_the_processor_does_what_is_not_known(tmp_path):
+    name, _ = plant(tmp_path, do_resize=False)
+    with pytest.raises(
+        tt.TTAMEError, match=r"is not known: a ViTImageProcessor .*; give load_back"
+    ):
+        tt.load_backbone(name)
+    assert tt.load_backbone(name, preprocessing=OWN).preprocessing == tt.Preprocessing(**OWN)
+
+
+@pytest.mark.happens(
+    "Weights",
+    "a Hugging Face checkpoint without a head, or with one that does not fit",
+    "refused, tensors named",
+)
+def test_a_checkpoint_without_a_trained_head_is_refused(tmp_path):
+    name, model = plant(tmp_path)
+    model.vit.save_pretrained(tmp_path)
+    with pytest.raises(
+        tt.TTAMEError, match=r"no weights for \['classifier.bias', 'classifier.weight'\] \(2 in all"
+    ):
+        tt.load_backbone(name)
+    assert tt.load_backbone(name, model.state_dict()).num_classes == 5
+    model.save_pretrained(tmp_path)
+    options = {"num_labels": 7, "ignore_mismatched_sizes": True}
+    with pytest.raises(tt.TTAMEError, match=r"holds no weights for .*classifier.weight"):
+        tt.load_backbone(name, **options)
+    assert tt.load_backbone(name, None, num_labels=7).num_classes == 7
+
+
+def test_a_classifier_of_several_labels_an_image_is_refused(tmp_path):
+    name, _ = plant(tmp_path)
+    with pytest.raises(tt.TTAMEError, match=r"several labels .*multi_label_classification"):
+        tt.load_backbone(name, problem_type="multi_label_classification")
+
+
+@pytest.mark.happens(
+    "Weights",
+    "a folder that brings code of its own",
+    "refused: never run, never asked for",
+)
+@pytest.mark.parametrize("kind", ["AutoConfig", "AutoModelForImageClassification"])
+def test_code_that_comes_with_a_classifier_is_never_run(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked on standard input"))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
+    about = {"model_type": "own", "auto_map": {kind: "own.Own"}}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    for options in ({}, {"trust_remote_code": True}):
+        with pytest.raises(tt.TTAMEError, match=r"code that comes with .* not run.*tt.Backbone\("):
+            tt.load_backbone(f"hf/{tmp_path}", **options)
+    # a classifier that transformers knows itself is loaded by what transformers has
+    name, _ = plant(tmp_path)
+    known = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**known, "auto_map": {kind: "own.Own"}}))
+    assert tt.load_backbone(name).num_classes == 5
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_preprocessing_follows_the_size_that_a_configuration_is_given(tmp_path):
+    name, _ = plant(tmp_path, size={"height": 80, "width": 80}, do_center_crop=False)
+    with pytest.raises(tt.TTAMEError, match=r"80.*doesn't match model|cannot classify images"):
+        tt.load_backbone(name)
+    backbone = tt.load_backbone(name, None, image_size=96)
+    assert backbone.preprocessing.image_size == 96 and backbone.preprocessing.resize == (96, 96)
+    assert backbone.shapes[-1] == (32, 6, 6)
+
+
+@pytest.mark.happens(
+    "Preprocessing and labels",
+    "names of classes with holes, numbers, placeholders",
+    "its own names, or “class i”",
+)
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        ({0: "robin", 1: "junco"}, ("robin", "junco")),
+        ({0: "LABEL_0", 1: "LABEL_1"}, ("class 0", "class 1")),
+        ({0: "LABEL_0", 1: "junco"}, ("class 0", "junco")),
+        ({0: 7, 1: 3.5}, ("7", "3.5")),
+        ({0: "robin", 2: None, 1: "junco"}, ("robin", "junco", "class 2")),
+        ({0: "robin", 5: "junco"}, ("robin", "class 1")),
+    ],
+)
+def test_names_of_classes_as_configurations_have_them(names, labels):
+    config = transformers.ViTConfig(**{**VIT, "num_labels": len(names), "id2label": names})
+    config.id2label = names
+    model = transformers.ViTForImageClassification(config)
+    backbone = tt.Backbone(model, preprocessing=tt.Preprocessing(image_size=64, resize=64))
+    assert backbone.labels == labels
+
+
+@pytest.mark.happens(
+    "Preprocessing and labels",
+    "a thousand classes with names of their own",
+    "those, and not ImageNet's",
+)
+def test_its_own_thousand_names_come_before_imagenets():
+    mine = {i: f"thing {i}" for i in range(1000)}
+    for names, first in ((mine, "thing 0"), ({i: f"LABEL_{i}" for i in mine}, "tench")):
+        config = transformers.ViTConfig(**{**VIT, "num_labels": 1000})
+        config.id2label = names
+        model = transformers.ViTForImageClassification(config)
+        backbone = tt.Backbone(model, preprocessing=tt.Preprocessing(image_size=64, resize=64))
+        assert backbone.label(0) == first
 
 
 def test_what_is_neither_cached_nor_to_be_downloaded_says_what_to_do(tmp_path, monkeypatch):
@@ -153,7 +294,7 @@ def test_it_trains_and_explains_with_its_default_taps(kind):
     explanation = explainer(images)
     assert explanation.maps.shape == (4, *max(shape[1:] for shape in backbone.shapes))
     with torch.no_grad():
-        probabilities = model(backbone.standardise(images)).logits.softmax(1)
+        probabilities = model.eval()(backbone.standardise(images)).logits.softmax(1)
     assert torch.allclose(explanation.confidences, probabilities.amax(1))
 
 

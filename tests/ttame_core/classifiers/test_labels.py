@@ -2,10 +2,18 @@
 
 import numpy as np
 import pytest
+import timm
 import torch
+from timm.data import ImageNetInfo
+from torch import nn
 
 import ttame_core as tt
-from ttame_core.classifiers.labels import IMAGENET_CLASSES, chosen_classes, find_class
+from ttame_core.classifiers.labels import (
+    IMAGENET_CLASSES,
+    chosen_classes,
+    class_names,
+    find_class,
+)
 
 LABELS = ("tabby cat", "Egyptian_cat", "dog", "hot dog")
 SCORES = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.15, 0.05]])
@@ -24,6 +32,38 @@ def test_classes_without_names_go_by_their_numbers(tiny):
     assert tiny.labels == tuple(f"class {i}" for i in range(8)) and tiny.label(3) == "class 3"
 
 
+@pytest.mark.happens(
+    "Preprocessing and labels",
+    "a classifier of 12,000 or 21,000 ImageNet classes",
+    "timm's names of them",
+)
+def test_timms_larger_parts_of_imagenet_have_their_names():
+    for count, subset in ((11821, "imagenet-12k"), (21843, "imagenet-21k-goog")):
+        model = timm.create_model("test_vit", num_classes=count)
+        names = class_names(model, count)
+        assert len(names) == count and names == tuple(ImageNetInfo(subset).label_descriptions())
+        assert class_names(nn.Linear(1, count), count)[7] == "class 7"  # nobody says what it is
+    few = timm.create_model("test_vit", num_classes=10)
+    assert class_names(few, 10) == tuple(f"class {i}" for i in range(10))
+    usual = timm.create_model("test_vit")
+    assert class_names(usual, 1000) == IMAGENET_CLASSES
+
+
+@pytest.mark.happens(
+    "Preprocessing and labels",
+    "timm's weights that bring names",
+    "those names",
+)
+def test_names_that_come_with_timms_weights_come_first():
+    model = timm.create_model("test_vit")
+    model.pretrained_cfg["label_names"] = [f"n{i}" for i in range(1000)]
+    assert class_names(model, 1000)[999] == "n999"
+    model.pretrained_cfg["label_descriptions"] = {"n3": "a great white"}
+    assert class_names(model, 1000)[2:4] == ("n2", "a great white")
+    # names of the published head are none of another one's
+    assert class_names(model, 2000)[0] == "class 0"
+
+
 @pytest.mark.parametrize(
     ("words", "index"),
     [
@@ -34,6 +74,43 @@ def test_classes_without_names_go_by_their_numbers(tiny):
 )
 def test_a_class_is_found_by_number_name_or_part_of_it(words, index):
     assert find_class(words, LABELS, "mine") == index
+
+
+@pytest.mark.happens(
+    "Preprocessing and labels",
+    "classes that are called “0”, “1”, “10”",
+    "the name counts first, then the number",
+)
+def test_a_name_that_is_a_number_comes_before_the_number():
+    labels = ("0", "1", "10", "-1", "20")
+    asked = {"10": 2, "1": 1, "0": 0, "-1": 3, "20": 4, "4": 4, "2": 2}
+    assert {words: find_class(words, labels, "mine") for words in asked} == asked
+    with pytest.raises(tt.TTAMEError, match="class 5 of mine; expected 0 to 4"):
+        find_class("5", labels, "mine")
+    # numbers that are no words are numbers
+    scores = torch.zeros(1, 5)
+    assert chosen_classes([1, "10", np.int64(4)], scores, labels, "mine").tolist() == [[1, 2, 4]]
+    assert chosen_classes(np.array([0, 1]), scores, labels, "mine").tolist() == [[0, 1]]
+
+
+@pytest.mark.happens(
+    "Preprocessing and labels",
+    "two classes of one name",
+    "ambiguous: told with their numbers",
+)
+def test_classes_of_one_name_are_told_apart_by_their_numbers():
+    labels = ("crane", "dog", "Crane", "crane")
+    with pytest.raises(tt.TTAMEError, match=r"2 classes .*crane \(0\), crane \(3\); say which"):
+        find_class("crane", labels, "mine")
+    assert find_class("Crane", labels, "mine") == 2 and find_class("3", labels, "mine") == 3
+    with pytest.raises(tt.TTAMEError, match="3 classes of mine go by 'CRANE'"):
+        find_class("CRANE", labels, "mine")
+
+
+@pytest.mark.parametrize("asked", [[9], ["dog", -1], [1.5], [None], [True]])
+def test_a_list_of_what_is_no_class(asked):
+    with pytest.raises(tt.TTAMEError, match=r"the classifier has 0 to 3|mine has no class"):
+        chosen_classes(asked, SCORES, LABELS, "mine")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch import nn
 import ttame_core as tt
 from tests.ttame_core.methods.models import linear, make
 from ttame_core.masking import minmax, upsample
-from ttame_core.methods.cams import _Logits, target_layer
+from ttame_core.methods.cams import _Logits, score_cam, target_layer
 from ttame_core.metrics.costs import counted_passes
 
 
@@ -29,7 +29,7 @@ def test_the_librarys_maps(name, method, library, backbones, digits, monkeypatch
     monkeypatch.setattr(nn, "UpsamplingBilinear2d", half_pixel)  # as Score-CAM's authors have it
     backbone = backbones[name]
     classes = (backbone(digits).argmax(1) + torch.tensor([0, 0, 0, 0, 1])) % 10
-    with library(_Logits(backbone), [target_layer(backbone)]) as cam:
+    with library(_Logits(backbone), [backbone.model.get_submodule(target_layer(backbone))]) as cam:
         theirs = torch.as_tensor(
             cam(digits.clone().requires_grad_(), [ClassifierOutputTarget(int(c)) for c in classes])
         )
@@ -45,7 +45,9 @@ def test_the_librarys_maps(name, method, library, backbones, digits, monkeypatch
 def test_the_librarys_maps_of_a_vit(method, library, backbones, digits):
     backbone = backbones["demo_vit"]
     classes = backbone(digits).argmax(1)
-    with library(_Logits(backbone), [target_layer(backbone)], backbone.grid) as cam:
+    with library(
+        _Logits(backbone), [backbone.model.get_submodule(target_layer(backbone))], backbone.grid
+    ) as cam:
         theirs = cam(
             digits.clone().requires_grad_(), [ClassifierOutputTarget(int(c)) for c in classes]
         )
@@ -61,7 +63,9 @@ def test_score_cam_of_a_vit_is_the_librarys_on_masked_standardised_images(
     monkeypatch.setattr(nn, "UpsamplingBilinear2d", half_pixel)
     backbone = backbones["demo_vit"]
     classes = backbone(digits).argmax(1)
-    with ScoreCAM(backbone.model, [target_layer(backbone)], backbone.grid) as cam:
+    with ScoreCAM(
+        backbone.model, [backbone.model.get_submodule(target_layer(backbone))], backbone.grid
+    ) as cam:
         theirs = torch.as_tensor(
             cam(backbone.standardise(digits), [ClassifierOutputTarget(int(c)) for c in classes])
         )
@@ -85,6 +89,6 @@ def test_constant_channels_share_one_forward_of_score_cam():
     scores = [(weight[1] * image * minmax(image[c])).sum() for c in range(3)]
     expected = torch.einsum("c,chw->hw", torch.stack(scores).softmax(0), image)
     with counted_passes(backbone.model) as passes:
-        maps = tt.method("score-cam", backbone, chunk=1)(image[None], torch.tensor([1]))
+        maps = score_cam(backbone, chunk=1)(image[None], torch.tensor([1]))
     assert torch.allclose(maps[0], minmax(expected.relu()), atol=1e-5)
     assert passes.forwards == 1 + 2  # for the maps, the one that varies, and both constant ones

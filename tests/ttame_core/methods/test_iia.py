@@ -21,7 +21,7 @@ def test_gradients_are_taken_and_weighed_at_each_step_from_the_minimum(quadratic
     rise = maps - low
     # sum over s of weight x (1 + low + s rise) x s rise
     expected = quadratic.model.weight[[1, 0]] * rise * (1.25 * (1 + low) + 1.0625 * rise)
-    found = summed_gradients(quadratic, quadratic.model.tap, maps, torch.tensor([1, 0]), scales)
+    found = summed_gradients(quadratic, "tap", maps, torch.tensor([1, 0]), scales)
     assert torch.allclose(found, expected.sum(1), rtol=1e-10, atol=1e-10)
 
 

@@ -56,7 +56,7 @@ def test_the_masks_of_rise_show_a_share_p_and_are_shifted(monkeypatch):
 
     module = sys.modules["ttame_core.methods.rise"]  # the function has the same name
     monkeypatch.setattr(module, "weighted_masks", keep)
-    explain = tt.method("rise", None, masks=2000, cells=5, p=0.3)
+    explain = module.rise(None, masks=2000, cells=5, p=0.3)
     explain(torch.rand(1, 3, 4, 4), torch.tensor([0]))
     assert seen["grids"].shape == (2000, 5, 5) and seen["p"] == 0.3
     assert seen["grids"].mean() == pytest.approx(0.3, abs=0.01)

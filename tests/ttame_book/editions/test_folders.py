@@ -1,10 +1,11 @@
 """Splits of a folder of one's own."""
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import ttame_core as tt
-from ttame_book.editions.splits import open_split
+from ttame_book.editions.folders import open_split
 from ttame_core.images.reading import Preprocessing
 
 
@@ -27,3 +28,12 @@ def test_val_and_test_are_disjoint_draws(folders):
     assert "class/03.png" in ids[0] | ids[1]
     with pytest.raises(tt.TTAMEError, match="holds 20 images, 21 are asked for"):
         open_split({**spec, "test": 13}, "test", folders, small)
+
+
+def test_photographs_of_the_crops_size_are_tested_as_they_are(folders):
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    for i in range(20):
+        Image.fromarray(pixels).save(folders / "val" / "class" / f"{i:02d}.png")
+    spec = {"root": str(folders), "val": 8, "test": 12}
+    test = open_split(spec, "test", folders, Preprocessing(8, 10))
+    assert np.array_equal((test[0]["image"] * 255).round().byte().permute(1, 2, 0), pixels)

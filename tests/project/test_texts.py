@@ -1,0 +1,82 @@
+"""What is text stays text: in a page's box, in Markdown's tables and in LaTeX's."""
+
+import html
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+from mdit_py_plugins.colon_fence import colon_fence_plugin
+
+from tests.project.test_pages import a_manifest, pages
+from ttame_book.editions.runs import Run
+from ttame_book.report import tables
+
+NAMES = [
+    "`<img src=x onerror=alert(1)>`.png",
+    "a|b.png",
+    "``` ```` .png",
+    "$(touch owned).png",
+    "first\nsecond\n```\n:::\n# third.png",
+    "\\|.png",
+    "plain.png",
+]
+
+
+def rendered(text):
+    markdown = MarkdownIt("commonmark").enable("table").use(colon_fence_plugin)
+    outer = markdown.parse(text)
+    assert [token.type for token in outer] == ["colon_fence"], "something ended the box"
+    return markdown.render(outer[0].content)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_photographs_name_is_text_in_the_box_of_its_page(name):
+    command = f"papermill notebooks/00_explain.ipynb out.ipynb -p photo '{name}'"
+    manifest = a_manifest(command=command, parameters={"edition": "smoke", "photo": name})
+    shown = rendered(pages.reproduce(manifest, []))
+    assert "<img" not in shown and "<h1" not in shown
+    (block,) = re.findall(r"<pre><code[^>]*>(.*?)</code></pre>", shown, re.DOTALL)
+    assert html.unescape(block) == f"{command}\n"
+    rows = re.findall(r"<tr>\s*<td>(.*?)</td>\s*<td>(.*?)</td>\s*</tr>", shown, re.DOTALL)
+    cells = [html.unescape(re.sub("</?code>", "", cell)) for _, cell in rows]
+    assert cells == ["smoke", " ".join(name.split())]
+
+
+def test_what_a_killed_run_left_is_in_no_book(tmp_path, monkeypatch):
+    summary = tmp_path / "summary"
+    for name in ("masking.md", ".part-machine-1-a/masking.md"):
+        (summary / name).parent.mkdir(parents=True, exist_ok=True)
+        (summary / name).write_text("# Masking")
+    monkeypatch.setattr(pages, "COMMITTED", summary)
+    monkeypatch.setattr(pages, "page", lambda folder, target: {"page": target.stem, **a_manifest()})
+    (tmp_path / "results").mkdir()
+    pages.main(tmp_path / "results", "A title")
+    copied = tmp_path / "results" / "book" / "imagenette-summary"
+    assert [f.relative_to(copied).as_posix() for f in copied.rglob("*")] == ["masking.md"]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A table with what Markdown and LaTeX would read, as both."""
+    index = pd.Index(["a|b", "a_b&c"], name="name_of")
+    cells = {"50 % #": ["{x}", "$1"], "AD(50) ↓": ["1.0 ±0.5", r"a\b"], "n": [1, 2]}
+    run = Run("12_compare", {}, None, tmp_path)
+    styled = tables.save_display(run, pd.DataFrame(cells, index), "table")
+    return [(Path(tmp_path) / f"table{suffix}").read_text() for suffix in (".md", ".tex")], styled
+
+
+def test_no_cell_of_a_markdown_table_is_read_as_two(written):
+    (markdown, _), _ = written
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in markdown.splitlines()]
+    assert [len(row) for row in rows] == [4] * 4
+    assert rows[2][0].strip() == r"a\|b"
+
+
+def test_no_cell_of_a_latex_table_is_read_as_a_command(written):
+    (_, latex), styled = written
+    assert r"a\_b\&c & \$1 & a\textbackslash{}b & 2" in latex
+    assert r"a|b & \{x\} & 1.0 $\pm$0.5 & 1" in latex
+    assert r"50 \% \#" in latex and r"name\_of" in latex and r"AD(50) $\downarrow$" in latex
+    assert "a_b&amp;c" in styled.to_html() or "a_b&c" in styled.to_html()  # the page's is as it was

@@ -1,0 +1,229 @@
+"""Bad input is refused before anything runs, by a message that says what was found and what was expected."""
+
+import shutil
+
+import pytest
+import yaml
+
+import ttame_book as tb
+import ttame_core as tt
+from tests.commands import ROOT
+from ttame_book.editions.configuration import Configuration
+from ttame_book.editions.schema import check
+
+NAN, INF = float("nan"), float("inf")
+FINITE = "a finite number, written like 0.001"
+WHOLE = "a whole number"
+
+VALUES = [  # of the smoke edition: place, value, what the message says behind the place
+    ("edition", "smok", "edition is 'smok'; expected the file's name, 'smoke'"),
+    ("edition", 3, "is 3; expected a text"),
+    ("title", "", "is ''; expected some text"),
+    ("title", ["a"], "is ['a']; expected a text"),
+    ("seed", -1, "is -1; expected at least 0"),
+    ("seed", 2**32, f"is {2**32}; expected at most {2**32 - 1}"),
+    ("seed", 1.0, f"is 1.0; expected {WHOLE}"),
+    ("seed", True, f"is True; expected {WHOLE}"),
+    ("seed", "one", f"is 'one'; expected {WHOLE}"),
+    ("seed", NAN, f"is nan; expected {WHOLE}"),
+    ("seed", None, f"is None; expected {WHOLE}"),
+    ("data", {}, "is {}; expected at least 1 entry"),
+    ("data", [], "is []; expected names and values"),
+    ("data.digits.kind", "digit", "'digit' is unknown; did you mean 'digits'?"),
+    ("data.digits.train", 0, "is 0; expected at least 1"),
+    ("data.digits.train", 10**12, "expected at most 1000000000"),
+    ("data.digits.roots", "x", "'roots' is unknown, did you mean 'root'?"),
+    ("data.digits", {"kind": "folder", "val": 1, "test": 1}, "root must be given"),
+    ("data.digits", {"train": 3}, "kind must be given"),
+    ("data.digits.on_error", "ignore", "'ignore' is unknown; valid: raise, skip"),
+    ("data.digits.recipe", {"max_lr": INF}, f"recipe.max_lr is inf; expected {FINITE}"),
+    ("download", "imagnet", "'imagnet' is unknown; did you mean 'imagenette'?"),
+    ("backbones", {}, "is {}; expected at least 1 entry"),
+    ("backbones.demo_vit", {}, "data must be given"),
+    ("backbones.demo_vit.data", "digit", "data 'digit' is unknown; did you mean 'digits'?"),
+    ("backbones.demo_vit.weights", 3, "is 3; expected a text or null"),
+    ("backbones.demo_vit.weights", "", "is ''; expected some text"),
+    ("backbones.demo_vit.taps", [], "is []; expected at least 1 of them"),
+    ("backbones.demo_vit.taps", ["a", "a"], "is ['a', 'a']; expected each once"),
+    ("backbones.demo_vit.masking", "standardized", "did you mean 'standardised'?"),
+    ("backbones.demo_vit.optional", "yes", "is 'yes'; expected true or false"),
+    ("backbones.demo_vit.train.max_lr", -0.1, "is -0.1; expected more than 0"),
+    ("backbones.demo_vit.preprocessing", {"std": [1, 1, 0]}, "std.2 is 0; expected more than 0"),
+    ("backbones.demo_vit.preprocessing", {"mean": [1, 1]}, "expected at least 3 of them"),
+    (
+        "backbones.demo_vit.preprocessing",
+        {"mean": [0, NAN, 0]},
+        f"mean.1 is nan; expected {FINITE}",
+    ),
+    ("backbones.demo_vit.preprocessing", {"interpolation": "cubic"}, "did you mean 'bicubic'"),
+    ("claims.resnet", "demo_rsnet", "backbone 'demo_rsnet' is unknown; did you mean 'demo_resnet'"),
+    ("claims.vggs", "demo_vit", "'vggs' is unknown, did you mean 'vgg'"),
+    ("train.steps", 0, "is 0; expected at least 1"),
+    ("train.steps", 2.5, f"is 2.5; expected {WHOLE}"),
+    ("train.batch_size", 1, "is 1; expected at least 2"),
+    ("train.max_lr", NAN, f"is nan; expected {FINITE}"),
+    ("train.max_lr", INF, f"is inf; expected {FINITE}"),
+    ("train.max_lr", "1e-3", f"is '1e-3'; expected {FINITE}"),
+    ("train.max_lr", 0, "is 0; expected more than 0"),
+    ("train.max_lr", 1e9, "is 1000000000.0; expected at most 100"),
+    ("train.max_lrr", 0.1, "'max_lrr' is unknown, did you mean 'max_lr'"),
+    ("train.momentum", 1, "is 1; expected less than 1"),
+    ("train.weight_decay", -INF, f"is -inf; expected {FINITE}"),
+    ("train.weight_decay", 2, "is 2; expected at most 1"),
+    ("train.workers", -1, "is -1; expected at least 0"),
+    ("train.variant", "no-skip", "'no-skip' is unknown; did you mean 'no_skip'"),
+    ("train.other_classes", "all", "valid: in-batch, uniform"),
+    ("train.loss", {"ce": -1}, "loss.ce is -1; expected at least 0"),
+    ("train.loss", {"area": INF}, f"loss.area is inf; expected {FINITE}"),
+    ("train.loss", {"variation": 1e12}, "expected at most 1000000"),
+    ("train.loss", {"power": 0}, "loss.power is 0; expected more than 0"),
+    ("train.loss", {"lambda1": 1}, "'lambda1' is unknown, valid: area, ce, power, variation"),
+    ("trained", {"t-tam": {}}, "trained: 't-tam' is unknown; did you mean 't-tame'"),
+    ("evaluate.methods", ["gradcam"], "'gradcam' is unknown; did you mean 'grad-cam'"),
+    ("evaluate.methods", ["rise", "rise"], "expected each once"),
+    ("evaluate.methods", "rise", "is 'rise'; expected a list"),
+    ("evaluate.methods", [], "is []; expected at least 1 of them"),
+    ("evaluate.percentages", [0], "percentages.0 is 0; expected more than 0"),
+    ("evaluate.percentages", [101], "percentages.0 is 101; expected at most 100"),
+    ("evaluate.percentages", [NAN], f"percentages.0 is nan; expected {FINITE}"),
+    ("evaluate.percentages", [50, 50.0], "expected each once"),
+    ("evaluate.limits", {"rise": 0}, "limits.rise is 0; expected at least 1"),
+    ("evaluate.options", {"rise": 8}, "options.rise is 8; expected names and values"),
+    ("ablate.backbones", ["demo_vgg"], "backbone 'demo_vgg' is unknown"),
+    ("ablate.seeds", [1, 1], "is [1, 1]; expected each once"),
+    ("ablate", {"steps": 1}, "images, seeds must be given"),
+    ("tune.max_lr", [], "is []; expected at least 1 of them"),
+    ("tune.max_lr", [INF], f"max_lr.0 is inf; expected {FINITE}"),
+    ("own", 1, "is 1; expected true or false"),
+]
+FILES = [  # in place of a configuration's file: what it holds, what the message says behind its name
+    ("", "top level is None; expected names and values"),
+    ("- a\n- b\n", "top level is ['a', 'b']; expected names and values"),
+    ("seed: 0\nseed: 1\n", ", line 2: seed is given twice"),
+    ("train:\n  steps: 1\n  steps: 2\n", ", line 3: steps is given twice"),
+    ("1: a\n", ", line 1: 1 is no text; put it in quotes"),
+    ("on: a\n", ", line 1: on is no text; put it in quotes"),
+    ("? [a]\n: b\n", "expected names and values, as in config/demo.yaml"),
+    ("seed: !!python/object/apply:os.system [true]\n", "could not determine a constructor"),
+    ("a: &a 1\nb: *a\n", ", line 2: *a is an alias; write out what it stands for"),
+    ("seed: !mine 3\n", ", line 1: could not determine a constructor"),
+    ("seed: [\n", "expected the node content, but found '<stream end>'"),
+    ("seed: 0\n\ttitle: x\n", "line 2: "),
+    ("seed: 2026-13-45\n", "month must be in 1..12"),
+    ("seed: \x00\n", "special characters are not allowed"),
+    ("[" * 5000, "maximum recursion depth exceeded"),
+    (b"title: \xff\n", "can't decode byte 0xff"),
+]
+COMMAND_LINE = [  # behind --config: what, and what the message says
+    ({"edition": 3}, "edition is 3; expected a text"),
+    ({"editon": "smoke"}, "top level: 'editon' is unknown, did you mean 'edition'"),
+    ({"results": 7}, "results is 7; expected a text"),
+    ({"results": None}, "results is None; expected a text"),
+    ({"results": ["a"]}, "results is ['a']; expected a text"),
+    ({"results": "a{b}"}, "results is 'a{b}'; expected no braces, and no ends of lines"),
+    ({"results": "a\nb"}, "results is 'a\\nb'; expected no braces, and no ends of lines"),
+    ({"data_root": 1.5}, "data_root is 1.5; expected a text"),
+    ({"retrain": "perhaps"}, "retrain: 'perhaps' is unknown; valid: False, True, false, true"),
+]
+PARAMETERS = [  # of 04_evaluate, by papermill
+    ({"edition": "smok"}, "edition 'smok' is unknown; did you mean 'smoke'"),
+    ({"edition": "../config/smoke"}, "is unknown"),
+    ({"backbone": "demo_vi"}, "did you mean 'demo_vit'"),
+    ({"backbone": 3}, "is 3; expected str"),
+    (
+        {"methods": '["rise"]'},
+        "is '[\"rise\"]'; expected list; papermill takes one by -y 'methods: [...]'",
+    ),
+    ({"methods": ["ris"]}, "'ris' is unknown; did you mean 'rise'"),
+    ({"methods": ["rise", "rise"]}, "the parameters given, evaluate.methods is ['rise', 'rise']"),
+    ({"images": 0}, "images is 0; expected at least 1"),
+    ({"images": 2.0}, "is 2.0; expected int"),
+    ({"images": "six"}, "is 'six'; expected int"),
+    ({"seed": -1}, "seed is -1; expected at least 0"),
+    ({"seed": 10**12}, "expected at most 4294967295"),
+    ({"results": 5}, "is 5; expected str"),
+    ({"data_root": "x"}, "choose the edition imagenette or imagenet"),
+    ({"imags": 3}, "has no parameter 'imags'; did you mean 'images'"),
+]
+OF_JSONSCHEMA = (
+    "is not of type",
+    "required property",
+    "is less than",
+    "is not one of",
+    "non-empty",
+)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """The configurations of a project of one's own."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    return tmp_path
+
+
+def refused(project, message):
+    with pytest.raises(tt.TTAMEError) as error:
+        Configuration.read("smoke", root=project)
+    told = str(error.value)
+    assert told.startswith("config/smoke.yaml") and message in told
+    assert "\n" not in told and not any(words in told for words in OF_JSONSCHEMA)
+    return told
+
+
+@pytest.mark.parametrize(("place", "value", "message"), VALUES)
+def test_a_value_that_an_edition_may_not_have(project, place, value, message):
+    file = project / "config" / "smoke.yaml"
+    config = section = yaml.safe_load(file.read_text())
+    *path, last = place.split(".")
+    for part in path:
+        section = section.setdefault(part, {})
+    section[last] = value
+    file.write_text(yaml.safe_dump(config))
+    told = refused(project, message)
+    assert all(part in told for part in path)
+
+
+@pytest.mark.parametrize(("text", "message"), FILES)
+def test_a_file_that_is_no_configuration(project, text, message):
+    file = project / "config" / "smoke.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    refused(project, message)
+
+
+def test_a_copy_that_still_has_the_other_editions_name(project):
+    shutil.copy(project / "config" / "smoke.yaml", project / "config" / "mine.yaml")
+    with pytest.raises(tt.TTAMEError, match="edition is 'smoke'; expected the file's name, 'mine'"):
+        Configuration.read("mine", root=project)
+
+
+@pytest.mark.parametrize(("given", "message"), COMMAND_LINE)
+def test_what_the_graph_may_not_be_given(given, message):
+    with pytest.raises(tt.TTAMEError) as error:
+        check(given, ROOT, "--config", "given")
+    assert str(error.value).startswith(f"--config, {message}")
+
+
+def test_what_the_graph_may_be_given():
+    given = {"edition": "a b", "results": "./7", "data_root": "$(x)", "retrain": "true"}
+    check(given, ROOT, "--config", "given")
+
+
+@pytest.mark.parametrize(("given", "message"), PARAMETERS)
+def test_parameters_that_no_notebook_takes(tmp_path, given, message):
+    parameters = {"edition": "smoke", "backbone": "demo_vit", "results": str(tmp_path)}
+    with pytest.raises(tt.TTAMEError) as error:
+        tb.start_run("04_evaluate", parameters | given)
+    assert message in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rate_that_is_no_number_stops_a_training(tmp_path):
+    given = {"edition": "smoke", "backbone": "demo_vit", "results": str(tmp_path)}
+    for rate in (NAN, INF, -INF):
+        with pytest.raises(tt.TTAMEError, match=rf"max_lr is {rate}; expected {FINITE}"):
+            tb.start_run("03_train", given | {"max_lr": rate})
+
+
+def test_at_least_sixty_bad_inputs_are_tried():
+    tables = (VALUES, FILES, COMMAND_LINE, PARAMETERS)
+    assert sum(map(len, tables)) >= 85 and all(map(len, tables))

@@ -1,0 +1,120 @@
+"""What a configuration's file may hold: YAML that keeps to ``config/schema.yaml``."""
+
+import math
+import reprlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+from PIL.Image import Resampling
+
+from ttame_book.editions.splits import DATA
+from ttame_core.errors import TTAMEError, nearest
+from ttame_core.methods.registry import METHODS
+from ttame_core.recipes import ORDERS, OTHER_CLASSES, TRAINED, VARIANTS
+
+REGISTRIES: dict[str, list[str | None]] = {
+    "kind": [*DATA],
+    "method": [*TRAINED, *METHODS],
+    "variant": [*VARIANTS],
+    "other_classes": [*OTHER_CLASSES],
+    "masking": [*ORDERS, None],
+    "interpolation": [filter.name.lower() for filter in Resampling],
+}
+"""Names that the schema leaves to those who define them."""
+DRAFT = jsonschema.Draft202012Validator
+# no number that is not finite, and no 3.0 for a whole one
+NUMBERS = DRAFT.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int).redefine(
+    "number", lambda _, value: type(value) in (int, float) and abs(value) < math.inf
+)
+VALIDATOR = jsonschema.validators.extend(DRAFT, type_checker=NUMBERS)
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML whose names are texts, each given once, and that nothing multiplies."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            problem, mark = (
+                "is an alias; write out what it stands for",
+                self.peek_event().start_mark,
+            )
+            raise yaml.MarkedYAMLError(None, None, f"*{self.peek_event().anchor} {problem}", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            problem = "is given twice" if key.value in seen else "is no text; put it in quotes"
+            if key.value in seen or key.tag != "tag:yaml.org,2002:str":
+                raise yaml.MarkedYAMLError(None, None, f"{key.value} {problem}", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(file: Path) -> Any:
+    """Read a YAML file; a TTAMEError tells the line of what is wrong."""
+    try:
+        return yaml.load(file.read_text("utf-8"), _Loader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise TTAMEError(
+            f"config/{file.name}{line}: {problem}; expected names and values, as in config/demo.yaml"
+        ) from error
+
+
+def validate(config: Any, root: Path, source: str) -> None:
+    """Check a configuration against ``config/schema.yaml``.
+
+    A TTAMEError names the place, the value and what was expected; for an unknown key the nearest.
+    """
+    check(config, root, source)
+    for place, kind, name, valid in _references(config):
+        if name not in valid:
+            raise TTAMEError(
+                f"{source}, {place}: {kind} {name!r} is unknown; {nearest(name, valid)}"
+            )
+
+
+def check(values: Any, root: Path, source: str, part: str | None = None) -> None:
+    """Check values against the schema, or one of its parts, as `validate` does."""
+    schema = yaml.safe_load((root / "config" / "schema.yaml").read_text())
+    schema["$defs"] |= {name: {"enum": valid} for name, valid in REGISTRIES.items()}
+    rules = {**schema["$defs"][part], "$defs": schema["$defs"]} if part else schema
+    error = jsonschema.exceptions.best_match(VALIDATOR(rules).iter_errors(values))
+    if error:
+        raise TTAMEError(f"{source}, {_told(error, schema['words'])}")
+
+
+def _told(error: Any, words: dict[str, str]) -> str:
+    """Say where a value is, what it is and what was expected."""
+    place = ".".join(map(str, error.absolute_path)) or "top level"
+    found, rule, limit = error.instance, error.validator, error.validator_value
+    if rule == "additionalProperties":
+        valid = error.schema.get("properties", {})
+        unknown = [k for k in found if k not in valid]
+        return f"{place}: " + "; ".join(f"{k!r} is unknown, {nearest(k, valid)}" for k in unknown)
+    if rule == "required":
+        return f"{place}: {', '.join(k for k in limit if k not in found)} must be given"
+    if rule == "enum":
+        return f"{place}: {found!r} is unknown; {nearest(found, limit)}"
+    rules = [limit] if rule == "type" and isinstance(limit, str) else limit
+    expected = " or ".join(words[r] for r in rules) if rule == "type" else words[rule].format(limit)
+    return f"{place} is {reprlib.repr(found)}; expected {expected}"
+
+
+def _references(config: dict[str, Any]) -> Iterator[tuple[str, str, str, Iterable[str]]]:
+    """Names that must be those of other entries: place, kind, name, valid ones."""
+    backbones = config["backbones"]
+    for name, entry in backbones.items():
+        yield f"backbones.{name}", "data", entry["data"], config["data"]
+    if "download" in config:
+        yield "download", "data", config["download"], config["data"]
+    for family, name in config.get("claims", {}).items():
+        yield f"claims.{family}", "backbone", name, backbones
+    for name in config["ablate"].get("backbones", ()):
+        yield "ablate.backbones", "backbone", name, backbones

@@ -1,0 +1,204 @@
+"""What a classifier must be: a probe where it is wrapped, and the twin that is explained."""
+
+import hashlib
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ttame_core.classifiers.hooks import counted_calls, hooked, unwrap_features, unwrap_logits
+from ttame_core.errors import TTAMEError
+
+HEADS = ("fc", "classifier", "head", "heads")
+"""What the libraries call a classifier's head."""
+SAME_VALUES = ("View", "Reshape", "Squeeze", "Clone", "ToCopy", "Permute", "Transpose", "Alias")
+"""Beginnings of the names of autograd's steps that leave values as they are."""
+
+
+def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
+    """Take a classifier out of `DataParallel` or `torch.compile`, and say where in it it was."""
+    prefix = ""
+    while True:
+        parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
+        inner = "module" if parallel else "_orig_mod" if hasattr(model, "_orig_mod") else ""
+        if not inner:
+            return model, prefix
+        model, prefix = getattr(model, inner), f"{prefix}{inner}."
+
+
+def frozen_twin(model: nn.Module) -> nn.Module:
+    """Copy a classifier, in evaluation mode and without gradients; the weights' memory is shared.
+
+    The owner's modules keep their mode, hooks and gradients, and theirs do not reach the twin; what
+    an optimiser does to the weights does. Raises a TTAMEError for what cannot be copied or tapped.
+    """
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise TTAMEError(
+            f"the classifier is a {type(model).__name__}, whose layers cannot be tapped; expected the nn.Module "
+            "itself, before it is scripted or exported"
+        )
+    shared: dict[int, Any] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        # made in inference mode, a tensor could take part in no gradient
+        own = tensor.detach().clone() if tensor.is_inference() else tensor.detach()
+        parameter = isinstance(tensor, nn.Parameter)
+        shared[id(tensor)] = nn.Parameter(own, requires_grad=False) if parameter else own
+    try:
+        return deepcopy(model, shared).eval()
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+        raise TTAMEError(
+            f"the classifier, a {type(model).__name__}, cannot be copied ({error}); remove what it holds beside "
+            "modules, parameters and buffers"
+        ) from error
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Hash a model's parameters and buffers, to 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a probe saw of two noise images."""
+
+    logits: Tensor  # (2, K)
+    outputs: dict[str, Any]  # of the taps, in the order in which they last ran
+    calls: dict[str, int]  # of every module in one forward pass
+
+
+def probe(model: nn.Module, images: Tensor, taps: Sequence[str], name: str) -> Probed:
+    """Pass two standardised images ``(2, 3, H, W)`` through a frozen classifier and back.
+
+    Raises a TTAMEError unless the result is two rows of at least two finite logits, no
+    probabilities, a gradient reaches the images and every tap, and there is a head.
+    """
+    outputs: dict[str, Any] = {}
+    ends: dict[str, Any] = {}
+
+    def keep(layer: str):
+        def hook(module: nn.Module, args: tuple, output: Any) -> None:
+            outputs.pop(layer, None)
+            outputs[layer] = unwrap_features(output)
+
+        return hook
+
+    def seen(layer: str):
+        return lambda module, args, output: ends.update({layer: output})
+
+    # an owner may wrap his classifier while gradients are off
+    with torch.inference_mode(False), torch.enable_grad():
+        images = images.clone().requires_grad_()
+        listen = {model.get_submodule(tap): keep(tap) for tap in taps}
+        identities = {
+            child: seen(head)
+            for head, child in model.named_children()
+            if head in HEADS and isinstance(child, nn.Identity)
+        }
+        with counted_calls(model) as calls, hooked(listen), hooked(identities):
+            logits = unwrap_logits(run(model, images, name))
+        check_logits(logits, model, name)
+        if logits.is_meta:
+            return Probed(logits.detach(), outputs, calls)
+        check_values(logits, model, name)
+        if getattr(model, "num_classes", None) == 0 or any(e is logits for e in ends.values()):
+            raise TTAMEError(
+                f"{name} has no head: what it returns are {logits.shape[1]} features, and none of them is a class; give "
+                "it a trained head (num_classes of a pretrained model is that of its weights)"
+            )
+        check_gradients(logits, images, outputs, name)
+    return Probed(logits.detach(), outputs, calls)
+
+
+def run(model: nn.Module, images: Tensor, name: str) -> Any:
+    """Pass images through a classifier of anybody's; what it raises becomes a TTAMEError."""
+    try:
+        return model(images)
+    except Exception as error:  # a foreign forward may raise anything
+        first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+        channels = first.in_channels if first else 3
+        about = f"; its first convolution takes {channels} channels" if channels != 3 else ""
+        raise TTAMEError(
+            f"{name} cannot classify images {tuple(images.shape)} {images.dtype} on {images.device} "
+            f"({type(error).__name__}: {error}{about}); expected a classifier of standardised RGB images: say its size by "
+            "preprocessing=tt.Preprocessing(image_size=..., resize=...), or wrap it in a module that takes such images"
+        ) from error
+
+
+def check_logits(logits: Any, model: nn.Module, name: str) -> None:
+    """Raise a TTAMEError unless they are ``(2, K)`` floats, K at least 2."""
+    kind = getattr(getattr(model, "config", None), "problem_type", None)
+    if kind == "multi_label_classification":
+        raise TTAMEError(
+            f"{name} is trained for several labels an image ({kind}), and the softmax by which maps are trained and "
+            "judged takes one class an image; expected a classifier of one label"
+        )
+    if not isinstance(logits, Tensor):
+        found = f"a {type(logits).__name__}"
+        found += f" with {sorted(map(str, logits))[:6]}" if isinstance(logits, dict) else ""
+        raise TTAMEError(
+            f"{name} returns {found}; expected logits (B, K): wrap it in a module that returns them"
+        )
+    if logits.ndim != 2 or len(logits) != 2 or not logits.is_floating_point():
+        raise TTAMEError(
+            f"{name} returns {tuple(logits.shape)} {logits.dtype} for 2 images; expected logits (2, K), floats"
+        )
+    if logits.shape[1] < 2:
+        raise TTAMEError(
+            f"{name} returns a single logit, of which the softmax is always 1; expected at least two classes: wrap it "
+            "in a module that returns torch.cat([torch.zeros_like(z), z], 1), whose softmax is z's sigmoid"
+        )
+
+
+def check_values(logits: Tensor, model: nn.Module, name: str) -> None:
+    """Raise a TTAMEError unless logits ``(2, K)`` are finite and no probabilities."""
+    if not logits.isfinite().all():
+        broken = [k for k, v in model.state_dict().items() if not _finite(v)]
+        found = f"weights that are not finite: {broken[:3]}" if broken else "no such weights"
+        raise TTAMEError(
+            f"{name} returns logits that are not finite for two ordinary images ({found}); expected finite ones: "
+            "load whole weights, or use another precision"
+        )
+    values = logits.detach().float()
+    step = getattr(logits, "grad_fn", None)
+    while step and step.next_functions and step.name().startswith(SAME_VALUES):
+        step = step.next_functions[0][0]
+    last = step.name() if step else ""
+    sums_to_one = values.min() >= 0 and (values.sum(1) - 1).abs().max() < 1e-3
+    if sums_to_one or last.startswith(("SoftmaxBackward", "SigmoidBackward")):
+        raise TTAMEError(
+            f"{name} returns probabilities, {values.min():.2g} to {values.max():.2g}, and their softmax would be all but "
+            "even; expected logits: leave out the last softmax or sigmoid"
+        )
+
+
+def check_gradients(logits: Tensor, images: Tensor, outputs: dict[str, Any], name: str) -> None:
+    """Raise a TTAMEError unless logits have a finite gradient at the images and at every tap."""
+    tensors = {tap: out for tap, out in outputs.items() if isinstance(out, Tensor)}
+    asked = {"the image": images, **{f"the tap {tap!r}": out for tap, out in tensors.items()}}
+    lost = [what for what, value in asked.items() if not value.requires_grad]
+    if logits.requires_grad and not lost:
+        gradients = torch.autograd.grad(logits.sum(), [*asked.values()], allow_unused=True)
+        found = dict(zip(asked, gradients, strict=True))
+        lost = [what for what, gradient in found.items() if gradient is None]
+        broken = [what for what, g in found.items() if g is not None and not g.isfinite().all()]
+        if broken and not lost:
+            raise TTAMEError(f"the gradient of {name}'s logits is not finite at {broken[0]}")
+    if lost or not logits.requires_grad:
+        where = lost[0] if lost else "the image"
+        raise TTAMEError(
+            f"no gradient of {name}'s logits reaches {where}, so that nothing can be learnt or explained there; "
+            "expected a forward without no_grad, detach or quantised layers, and taps that the logits depend on"
+        )
+
+
+def _finite(value: Any) -> bool:
+    """Say whether a tensor holds nothing that is not finite."""
+    return not isinstance(value, Tensor) or bool(value.isfinite().all())
