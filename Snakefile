@@ -207,6 +207,7 @@ rule book:
             "notebooks/{name}.ipynb", name=glob_wildcards("notebooks/{name,[^.].*}.ipynb").name
         ),
         prose=expand("book/{name}.md", name=sorted(glob_wildcards("book/{name,[^.].*}.md").name)),
+        families="book/families.csv",
         committed=expand("results/imagenette/summary/{file}", file=COMMITTED),
         looks=expand(
             "book/_static/{file}", file=sorted(glob_wildcards("book/_static/{file,[^.].*}").file)

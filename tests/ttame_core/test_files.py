@@ -39,6 +39,7 @@ def test_what_was_there_stays_until_the_new_file_is_whole(tmp_path):
     assert target.read_text() == "new" and list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.happens("Killed or stopped", "a half-written file", "no search beside it finds it")
 def test_what_is_half_written_is_found_by_no_search_beside_the_file(tmp_path):
     with atomic_path(tmp_path / "table.csv") as path:
         path.write_text("half")
@@ -46,6 +47,7 @@ def test_what_is_half_written_is_found_by_no_search_beside_the_file(tmp_path):
         assert not found and path.is_file()
 
 
+@pytest.mark.happens("Two at once", "several threads write one file", "one of their files, whole")
 def test_threads_that_write_one_file_leave_one_whole(tmp_path):
     target = tmp_path / "table.csv"
 
@@ -77,6 +79,11 @@ def left(tmp_path):
     return left
 
 
+@pytest.mark.happens(
+    "Killed or stopped",
+    "temporaries of a process that is gone",
+    "removed by the next that writes there; those of a live one, or of another machine within the hour, stay",
+)
 def test_what_a_killed_process_left_goes_when_the_next_writes_there(tmp_path, left):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -88,6 +95,11 @@ def test_what_a_killed_process_left_goes_when_the_next_writes_there(tmp_path, le
     assert all((folder / "table.csv").read_text() == "half" for folder in stays)
 
 
+@pytest.mark.happens(
+    "Broken files and full disks",
+    "a full disk",
+    "file, cause and remedy are told; the earlier file stays",
+)
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_told_with_the_file_and_what_to_do(tmp_path):
     target = tmp_path / "table.csv"

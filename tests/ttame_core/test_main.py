@@ -149,6 +149,11 @@ def test_a_file_is_no_folder_to_write_to(out, photos, capsys):
     assert (photos / "a.png").read_bytes() == before
 
 
+@pytest.mark.happens(
+    "Files",
+    "`explain .` twice, its output anywhere among the photographs",
+    "overlays are never read back",
+)
 @pytest.mark.parametrize("out", ["explained", ".", "more", "more/deep/er"])
 def test_what_was_written_is_never_read_back(out, shipped, photos, monkeypatch):
     monkeypatch.chdir(photos)
@@ -206,6 +211,11 @@ def test_photographs_of_one_name_have_files_of_their_own(names, shipped, tmp_pat
     assert explain(tmp_path / "new", *places, "--class", "3", "--class", "7") == (0, rows)
 
 
+@pytest.mark.happens(
+    "Files",
+    "a name and a class that together spell another pair",
+    "files of their own",
+)
 def test_a_photographs_name_and_a_class_never_make_anothers_file(shipped, tmp_path, monkeypatch):
     labels = ("cat", "tiger cat", "cat 3", "Cat", "y" * 300, *(f"no {i}" for i in range(5)))
     monkeypatch.setattr(tt.Backbone, "labels", labels)
@@ -218,6 +228,11 @@ def test_a_photographs_name_and_a_class_never_make_anothers_file(shipped, tmp_pa
     assert explain(tmp_path / "out", tmp_path / "set", *chosen) == (0, rows)
 
 
+@pytest.mark.happens(
+    "Files",
+    "a later run on another photograph of the same name",
+    "both are kept",
+)
 def test_runs_on_photographs_of_one_name_lose_nothing(shipped, tmp_path):
     noise(tmp_path / "one" / "cat.jpg", 1)
     noise(tmp_path / "two" / "cat.jpg", 2)
@@ -230,6 +245,11 @@ def test_runs_on_photographs_of_one_name_lose_nothing(shipped, tmp_path):
     assert explain(tmp_path / "out", tmp_path / "one", "--class", "3") == (0, rows)
 
 
+@pytest.mark.happens(
+    "Files",
+    "one bad photograph among good ones",
+    "the others are explained, the reason is told, the status is 1",
+)
 def test_one_bad_file_costs_no_other(shipped, photos, tmp_path, capsys):
     (photos / "0.jpg").write_bytes(b"<html>")
     os.mkfifo(photos / "b.jpg")
@@ -247,6 +267,11 @@ def test_one_bad_file_costs_no_other(shipped, photos, tmp_path, capsys):
         assert re.search(name, line), line
 
 
+@pytest.mark.happens(
+    "Files",
+    "a photograph too narrow to be cropped",
+    "named",
+)
 def test_a_photograph_that_cannot_be_cropped_is_named(shipped, photos, tmp_path, capsys):
     Image.new("RGB", (1, 2000)).save(photos / "narrow.png")
     status, rows = explain(tmp_path / "out", photos)
@@ -263,6 +288,11 @@ def test_pictures_without_a_decoder_are_told_and_no_error(shipped, photos, tmp_p
     assert re.fullmatch(r"warning: .*photos: .* \(1 \.heic\): .*\n", capsys.readouterr().err)
 
 
+@pytest.mark.happens(
+    "Files",
+    "an explanation of many photographs that is interrupted",
+    "what was explained is recorded",
+)
 def test_the_record_is_written_as_photographs_are_explained(shipped, photos, tmp_path, monkeypatch):
     for number in range(3):
         noise(photos / f"c{number}.png", number)
@@ -282,6 +312,11 @@ def test_the_record_is_written_as_photographs_are_explained(shipped, photos, tmp
     assert seen == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.happens(
+    "Files",
+    "control characters and stray bytes in names",
+    "escaped where they are printed",
+)
 def test_names_are_printed_in_what_the_terminal_shows(shipped, tmp_path, monkeypatch):
     monkeypatch.setattr(tt.Backbone, "labels", tuple(f"no {i}" for i in range(10)))
     for name in ("a\x1b[2J\n.png", "b\udcff.png", "ü.png"):
@@ -306,6 +341,11 @@ def test_a_place_that_cannot_be_written_to_is_told(name, shipped, photos, tmp_pa
     assert re.fullmatch(r"error: .*; .*name another folder.*\n", capsys.readouterr().err)
 
 
+@pytest.mark.happens(
+    "Files",
+    "a full disk among the outputs",
+    "told, what was written stays",
+)
 def test_a_full_disk_is_told_and_what_was_written_stays(
     shipped, photos, tmp_path, monkeypatch, capsys
 ):

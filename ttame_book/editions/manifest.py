@@ -20,15 +20,24 @@ PACKAGES = (
     "pandas",
 )
 
+REPRODUCES = {
+    "here": "versions, threads and machine as here: the same bytes, but for times, costs and run_id",
+    "elsewhere": "two threads in place of one: AD of an image up to 0.27 points apart (mean 0.002), "
+    "deletion up to 0.93 (mean 0.003)",
+    "measured": "smoke edition, demo_vit, two cores, by make twice",
+}
+"""What a run again gives, and how far apart it was where a machine's sums take another order."""
+
 
 def machine() -> dict[str, Any]:
-    """Tell device, threads, versions and the memory that was needed."""
+    """Tell device, threads, versions, the memory needed, and what is the same elsewhere."""
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     return {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()} | versions(),
         "peak_memory_gb": peak_memory(),
+        "reproduces": REPRODUCES,
     }
 
 

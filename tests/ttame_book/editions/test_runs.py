@@ -77,6 +77,7 @@ def test_the_manifest_can_repeat_the_run(tmp_path, capsys):
     )
     assert 0 <= manifest["seconds"] < 60 and 0.1 < manifest["peak_memory_gb"] < 100
     assert manifest["run_id"] == run.run_id
+    assert "same bytes" in manifest["reproduces"]["here"] and "make twice" in str(manifest)
     given = parameters(tmp_path, methods=["t-tame", "random"], images=3)
     assert manifest["parameters"] == given
     words = shlex.split(manifest["command"])
@@ -128,6 +129,9 @@ class Stopped(datetime):
         return cls(2026, 3, 4, 5, 6, 7, tzinfo=zone)
 
 
+@pytest.mark.happens(
+    "Two at once", "two runs that start in the same second", "each has a name of its own"
+)
 def test_runs_that_start_in_the_same_second_have_names_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "datetime", Stopped)
     found = [

@@ -170,6 +170,7 @@ def refused(project, message):
     return told
 
 
+@pytest.mark.happens("Configurations and parameters", "{place}: {value}", "{message}")
 @pytest.mark.parametrize(("place", "value", "message"), VALUES)
 def test_a_value_that_an_edition_may_not_have(project, place, value, message):
     file = project / "config" / "smoke.yaml"
@@ -183,6 +184,11 @@ def test_a_value_that_an_edition_may_not_have(project, place, value, message):
     assert all(part in told for part in path)
 
 
+@pytest.mark.happens(
+    "Configurations and parameters",
+    "a configuration that is empty, no mapping, not YAML or not UTF-8, with a key twice, tags or aliases",
+    "refused, with the line",
+)
 @pytest.mark.parametrize(("text", "message"), FILES)
 def test_a_file_that_is_no_configuration(project, text, message):
     file = project / "config" / "smoke.yaml"
@@ -190,12 +196,18 @@ def test_a_file_that_is_no_configuration(project, text, message):
     refused(project, message)
 
 
+@pytest.mark.happens(
+    "Configurations and parameters",
+    "a copied configuration whose edition is not its file's name",
+    "refused",
+)
 def test_a_copy_that_still_has_the_other_editions_name(project):
     shutil.copy(project / "config" / "smoke.yaml", project / "config" / "mine.yaml")
     with pytest.raises(tt.TTAMEError, match="edition is 'smoke'; expected the file's name, 'mine'"):
         Configuration.read("mine", root=project)
 
 
+@pytest.mark.happens("Configurations and parameters", "--config {given}", "{message}")
 @pytest.mark.parametrize(("given", "message"), COMMAND_LINE)
 def test_what_the_graph_may_not_be_given(given, message):
     with pytest.raises(tt.TTAMEError) as error:
@@ -208,6 +220,7 @@ def test_what_the_graph_may_be_given():
     check(given, ROOT, "--config", "given")
 
 
+@pytest.mark.happens("Configurations and parameters", "papermill with {given}", "{message}")
 @pytest.mark.parametrize(("given", "message"), PARAMETERS)
 def test_parameters_that_no_notebook_takes(tmp_path, given, message):
     parameters = {"edition": "smoke", "backbone": "demo_vit", "results": str(tmp_path)}
@@ -217,6 +230,11 @@ def test_parameters_that_no_notebook_takes(tmp_path, given, message):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.happens(
+    "Configurations and parameters",
+    "a learning rate that is NaN or infinite",
+    "refused before anything runs",
+)
 def test_a_rate_that_is_no_number_stops_a_training(tmp_path):
     given = {"edition": "smoke", "backbone": "demo_vit", "results": str(tmp_path)}
     for rate in (NAN, INF, -INF):

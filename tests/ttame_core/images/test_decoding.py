@@ -52,6 +52,11 @@ def test_every_kind_of_image_becomes_rgb(tmp_path):
     assert max(pixel(tmp_path / "print.jpg")) < 10
 
 
+@pytest.mark.happens(
+    "Files",
+    "CMYK, LAB, YCbCr, palettes, one bit",
+    "the right colour",
+)
 @pytest.mark.parametrize("name", ["1", "L", "LA", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB"])
 def test_a_colour_is_the_same_in_every_mode_of_tiff(name, tmp_path):
     colour = (255, 255, 255) if name == "1" else (120, 120, 120)
@@ -67,6 +72,11 @@ def test_a_colour_is_the_same_in_every_mode_of_tiff(name, tmp_path):
     assert np.allclose(pixel(tmp_path / "a.tif"), colour, atol=3)
 
 
+@pytest.mark.happens(
+    "Files",
+    "premultiplied transparency",
+    "laid on white",
+)
 def test_premultiplied_transparency_is_laid_on_white(tmp_path):
     half = np.full((4, 4, 2), (60, 128), np.uint8)  # grey 120, half covering
     file = saved(tmp_path, half, photometric="minisblack", planarconfig="contig", extrasamples=[1])
@@ -88,6 +98,11 @@ SAID = {"extratags": [(340, "H", 1, 0, True), (341, "H", 1, 4095, True)]}
 SIGNED = {"extratags": [(340, "f", 1, -1.0, True), (341, "f", 1, 1.0, True)]}
 
 
+@pytest.mark.happens(
+    "Files",
+    "floats, integers of 16 bits, tags of the least and most value",
+    "scaled by what the file says",
+)
 @pytest.mark.parametrize(
     ("kind", "low", "high", "options"),
     [
@@ -111,6 +126,11 @@ def test_greys_are_scaled_by_what_the_file_says_or_a_range_without_doubt(
     assert np.abs(brightness(file) - 255 * RAMP).max() < 1.01
 
 
+@pytest.mark.happens(
+    "Files",
+    "values of which nothing says what is white",
+    "refused, with their range and a remedy",
+)
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -142,17 +162,32 @@ def test_values_beyond_what_the_file_says_are_refused(tmp_path):
         tt.read_image(file)
 
 
+@pytest.mark.happens(
+    "Files",
+    "a picture that is all black, in many bits",
+    "black",
+)
 def test_a_black_picture_is_black_in_every_depth(tmp_path):
     for kind in ("u1", "u2", "i4", "f4"):
         assert not brightness(saved(tmp_path, np.zeros((4, 4), kind))).any()
 
 
+@pytest.mark.happens(
+    "Files",
+    "greys of which zero is white",
+    "the right way round",
+)
 def test_greys_of_which_zero_is_white_are_not_read_as_their_negative(tmp_path):
     for values in (RAMP.astype("f4"), (RAMP * 65535).astype("u2"), (RAMP * 255).astype("u1")):
         file = saved(tmp_path, values, photometric="miniswhite")
         assert np.abs(brightness(file) - 255 * (1 - RAMP)).max() < 1.01
 
 
+@pytest.mark.happens(
+    "Files",
+    "colours of 16 bits that leave the upper ones empty",
+    "refused, not nearly black",
+)
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}])
 def test_colours_of_16_bits_are_read_where_they_fill_them(options, tmp_path):
     colour = np.stack([RAMP * 65535, RAMP * 30000, np.zeros_like(RAMP)], -1).astype("u2")
@@ -167,6 +202,11 @@ def test_colours_of_16_bits_are_read_where_they_fill_them(options, tmp_path):
         tt.read_image(saved(tmp_path, covered, extrasamples=[2], **options))
 
 
+@pytest.mark.happens(
+    "Files",
+    "deep colours in planes, which Pillow reads as stripes",
+    "refused",
+)
 def test_deep_colours_in_planes_are_never_read_as_stripes(tmp_path):
     planes = np.stack([RAMP * 65535, RAMP * 30000, RAMP * 60000]).astype("u2")
     with pytest.raises(tt.TTAMEError, match="16-bit colours in planes"):
@@ -183,6 +223,11 @@ def test_portable_maps_say_what_is_white(tmp_path):
     assert brightness(tmp_path / "b.pbm").tolist() == [[255, 0]]
 
 
+@pytest.mark.happens(
+    "Files",
+    "AVIF, JFIF, JPEG 2000, PPM and the like in a folder",
+    "read",
+)
 @pytest.mark.parametrize(
     "suffix",
     [".avif", ".jfif", ".jpe", ".jp2", ".mpo", ".pbm", ".pgm", ".pnm", ".ppm", ".qoi", ".tga"],
@@ -197,12 +242,22 @@ def test_formats_of_any_suffix_are_images_of_a_folder(suffix, tmp_path):
     assert images[0]["image"].min() > 0.98
 
 
+@pytest.mark.happens(
+    "Files",
+    "documents, films and arrays in a folder",
+    "not read",
+)
 def test_documents_films_and_arrays_are_no_photographs():
     suffixes = decoded_suffixes()
     assert not suffixes.keys() & {".pdf", ".eps", ".ps", ".mpg", ".npy", ".h5", ".fits", ".ico"}
     assert {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"} <= suffixes.keys()
 
 
+@pytest.mark.happens(
+    "Files",
+    "PostScript by the name of a photograph",
+    "refused, Ghostscript is never run",
+)
 def test_postscript_that_is_called_a_photograph_runs_no_interpreter(tmp_path, monkeypatch):
     from PIL import EpsImagePlugin
 
@@ -212,6 +267,11 @@ def test_postscript_that_is_called_a_photograph_runs_no_interpreter(tmp_path, mo
         tt.read_image(tmp_path / "a.jpg")
 
 
+@pytest.mark.happens(
+    "Files",
+    "HEIC",
+    "read with its plug-in, else the plug-in is named",
+)
 def test_a_plug_in_that_is_installed_is_registered(tmp_path, monkeypatch):
     file = tmp_path / "a.heic"
     Image.new("RGB", (8, 8), "red").save(file, "PNG")
@@ -242,6 +302,11 @@ def test_a_format_that_pillow_was_built_without_is_not_promised(monkeypatch):
     assert ".webp" not in decoded_suffixes() and ".avif" in decoded_suffixes()
 
 
+@pytest.mark.happens(
+    "Files",
+    "200 megapixels",
+    "told as too large, and not as broken",
+)
 def test_a_picture_that_is_too_large_is_not_called_broken(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600_000)
     Image.new("1", (2000, 1000)).save(tmp_path / "large.png")
@@ -252,6 +317,11 @@ def test_a_picture_that_is_too_large_is_not_called_broken(tmp_path, monkeypatch)
         tt.ImageFolder(tmp_path, tt.Preprocessing(16, 16).crop)
 
 
+@pytest.mark.happens(
+    "Files",
+    "a missing file, dangling link, pipe, device, empty file, web page",
+    "each in words, and nothing waits",
+)
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
@@ -288,6 +358,11 @@ def test_what_is_no_image_is_said_in_words(kind, message, tmp_path, monkeypatch)
         tt.read_image("a.jpg/b.jpg" if kind == "below" else file)
 
 
+@pytest.mark.happens(
+    "Files",
+    "a damaged file, whatever its decoder raises",
+    "refused, the file and what was found named",
+)
 @pytest.mark.parametrize("error", [TypeError, KeyError, MemoryError, RecursionError, EOFError])
 def test_whatever_a_decoder_raises_names_the_file(error, tmp_path, monkeypatch):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")

@@ -68,6 +68,11 @@ def ids(folder, **options):
     return [item["id"] for item in images]
 
 
+@pytest.mark.happens(
+    "Files",
+    "links to what lies elsewhere",
+    "followed",
+)
 def test_links_to_folders_are_followed(tmp_path):
     picture(tmp_path / "elsewhere" / "a.png")
     (tmp_path / "root").mkdir()
@@ -75,6 +80,11 @@ def test_links_to_folders_are_followed(tmp_path):
     assert ids(tmp_path / "root") == ["more/a.png"]
 
 
+@pytest.mark.happens(
+    "Files",
+    "links that lead back, or twice to one folder",
+    "each folder and file is read once, by its direct path",
+)
 @pytest.mark.parametrize(
     "links",
     [
@@ -101,6 +111,11 @@ def test_each_folder_and_file_is_read_once_by_its_direct_path(links, tmp_path):
     ]
 
 
+@pytest.mark.happens(
+    "Files",
+    "a file of two names, by a link",
+    "one photograph",
+)
 def test_a_file_of_two_names_is_one_photograph(tmp_path):
     picture(tmp_path / "a.png", tmp_path / "b.png")
     (tmp_path / "more").mkdir()
@@ -121,6 +136,11 @@ def test_images_come_in_the_order_of_folders_then_names(tmp_path):
     assert ids(tmp_path) == ["B.png", "a/b.png", "a/c/d.png", "a-b.png"]
 
 
+@pytest.mark.happens(
+    "Files",
+    "hidden files and folders, `.ipynb_checkpoints`, `.Trash`, `__MACOSX`",
+    "left out, read if named themselves",
+)
 def test_what_is_hidden_is_no_photograph_unless_it_is_asked_for(tmp_path):
     hidden = [
         ".ipynb_checkpoints/a.png",
@@ -135,6 +155,11 @@ def test_what_is_hidden_is_no_photograph_unless_it_is_asked_for(tmp_path):
     assert find_photos([tmp_path / "._a.png"]) == [(tmp_path / "._a.png", Path("__a"))]
 
 
+@pytest.mark.happens(
+    "Files",
+    "pictures that nothing here decodes, beside others",
+    "counted in a warning, with their suffixes and a remedy",
+)
 def test_pictures_without_a_decoder_are_counted_and_the_remedy_named(tmp_path):
     picture(tmp_path / "a.png")
     for name in ("b.HEIC", "m/c.heic", "d.nef", "notes.txt", "e.npy"):
@@ -168,6 +193,11 @@ def test_no_bad_file_costs_the_others(tmp_path):
         ids(tmp_path)
 
 
+@pytest.mark.happens(
+    "Files",
+    "a file that vanishes between listing and reading",
+    "named",
+)
 def test_a_file_that_vanishes_is_named(tmp_path):
     picture(tmp_path / "a.png")
     folder = tt.ImageFolder(tmp_path, centre_crop(8, 8), on_error="skip")
@@ -191,6 +221,11 @@ def closed(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.happens(
+    "Files",
+    "a folder that may not be read",
+    "named, the rest is read",
+)
 def test_a_folder_that_may_not_be_read_is_named(closed):
     message = r"the folder .*closed cannot be read \(Permission denied\); change its permissions"
     for root in (closed, closed / "closed"):
@@ -200,6 +235,11 @@ def test_a_folder_that_may_not_be_read_is_named(closed):
         assert ids(closed, on_error="skip") == ["a.png"]
 
 
+@pytest.mark.happens(
+    "Files",
+    "three photographs, and more are asked for",
+    "what is there and what is asked for",
+)
 @pytest.mark.parametrize(
     ("part", "message"),
     [
@@ -234,6 +274,11 @@ def test_plain_names_stay(files, names, tmp_path):
     assert [name.as_posix() for _, name in find_photos([tmp_path])] == names
 
 
+@pytest.mark.happens(
+    "Files",
+    "photographs whose names differ in folder, suffix, case or encoding alone",
+    "outputs get a digest of the path, the same each time",
+)
 @pytest.mark.parametrize(
     "files",
     [
@@ -261,6 +306,11 @@ def test_names_of_outputs_differ_on_every_file_system_and_stay_the_same(files, t
     assert dict(find_photos(places[::-1])) == dict(named)
 
 
+@pytest.mark.happens(
+    "Files",
+    "names that another system does not take: CON, `a:b`, trailing dots, newlines, stray bytes",
+    "made portable",
+)
 @pytest.mark.parametrize(
     ("file", "name"),
     [
@@ -282,6 +332,11 @@ def test_names_of_outputs_are_such_as_every_system_takes(file, name, tmp_path):
     assert [str(found) for _, found in find_photos([tmp_path])] == [name]
 
 
+@pytest.mark.happens(
+    "Files",
+    "a photograph that is given twice, or with its folder",
+    "explained once",
+)
 def test_a_photograph_that_is_given_twice_is_listed_once(photos):
     once = find_photos([photos])
     assert find_photos([photos, photos / "a.png", photos / "more", photos]) == once
@@ -300,6 +355,11 @@ def test_places_that_are_not_there_or_hold_no_image_are_reported_and_the_rest_is
             find_photos([place])
 
 
+@pytest.mark.happens(
+    "Files",
+    "an output folder that is a file, read-only, or below one",
+    "refused before any work",
+)
 @pytest.mark.parametrize(
     ("out", "message"),
     [
