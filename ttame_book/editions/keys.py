@@ -202,8 +202,15 @@ def _listing(place: Path) -> str:
     if place.is_file():
         files = [place]
     else:
-        walk = os.walk(place, followlinks=True)
-        files = sorted(Path(folder) / name for folder, _, names in walk for name in names)
+        files, seen = [], set[str]()
+        for folder, inner, names in os.walk(place, followlinks=True):
+            real = os.path.realpath(folder)
+            if real in seen:  # a link that leads back
+                inner.clear()
+                continue
+            seen.add(real)
+            files += [Path(folder) / name for name in names]
+        files = [file for file in sorted(files) if file.exists()]
     told = []
     for file in files:
         status = file.stat()

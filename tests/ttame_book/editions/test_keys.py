@@ -285,3 +285,11 @@ def test_a_notebook_that_is_no_python_is_named(tmp_path):
     file.write_text(json.dumps({"cells": [{"cell_type": "code", "source": ["x = ("]}]}))
     with pytest.raises(TTAMEError, match=r"broken\.ipynb is no Python"):
         closure([file])
+
+
+def test_links_that_lead_back_are_listed_once(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"a")
+    for name, target in (("current", "."), ("again", "."), ("gone.png", "nowhere")):
+        (tmp_path / name).symlink_to(target)
+    forget()
+    assert editions_keys._listing(tmp_path).count("\n") == 0
