@@ -12,6 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from textwrap import shorten
 
@@ -30,6 +31,7 @@ LEFT_OUT = (
     "score-cam",
     *tt.CONTROLS,
 )  # a forward a channel; it needs no more than grad-cam and rise
+LARGE = 60_000_000  # parameters
 SMALLER = (
     "test",
     "atto",
@@ -85,8 +87,14 @@ def of_transformers() -> Iterator[tuple[str, str]]:
 def load(library: str, member: str) -> tt.Backbone:
     """Wrap a member with random weights."""
     torch.manual_seed(0)
-    if library != "transformers":  # timm has members without a head of their own
-        return tt.load_backbone(member, None, **({"num_classes": 10} if library == "timm" else {}))
+    if library == "timm":  # which has members without a head of their own
+        config = timm.get_pretrained_cfg(member.removeprefix("timm/"))
+        if config and config.input_size[-1] > 300:
+            with suppress(tt.TTAMEError):  # what takes no other size than its own
+                return tt.load_backbone(member, None, num_classes=10, img_size=224)
+        return tt.load_backbone(member, None, num_classes=10)
+    if library == "torchvision":
+        return tt.load_backbone(member, None)
     config = transformers.AutoConfig.for_model(member)
     if isinstance(getattr(config, "num_hidden_layers", None), int):
         config.num_hidden_layers = min(config.num_hidden_layers, 4)
@@ -111,7 +119,11 @@ def walk(library: str, family: str, member: str) -> dict[str, str]:
     size = backbone.preprocessing.image_size
     images, classes = torch.rand(1, 3, size, size), torch.zeros(1, dtype=torch.int64)
     served, reasons, raw = [], {}, []
+    large = sum(p.numel() for p in backbone.parameters()) > LARGE
     for name in ("t-tame", *(m for m in tt.METHODS if m not in LEFT_OUT)):
+        if large and name == "ablation-cam":
+            reasons["not tried, as it takes a forward a channel of a large classifier"] = [name]
+            continue
         try:
             if name == "t-tame":
                 maps = tt.TTAME(backbone).explain(images, classes)

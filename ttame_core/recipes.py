@@ -1,4 +1,4 @@
-"""What can be chosen of T-TAME: variants, recipes, trained methods. Needs no torch."""
+"""What can be chosen of T-TAME: variants, recipes, trained methods, crops. Needs no torch."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 et al., ECCVW 2022), and three that go beyond the paper."""
 ORDERS = ("image", "standardised")
 """``image``: mask, then standardise (Eq. 13, CNN); ``standardised``: the reverse (Eq. 14, ViT)."""
+CROP_MODES = ("center", "floor", "pad", "border")
+"""How a square is cut out of a resized picture; see `Preprocessing`."""
 ACTIVATIONS = ("relu", "sigmoid")
 OTHER_CLASSES = ("uniform", "in-batch")
 STARTS = ("random", "warm")

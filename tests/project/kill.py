@@ -274,6 +274,8 @@ def harness(target, kills, seed=0, latest=None, place=None):
 
 
 if __name__ == "__main__":
+    # each forked process would warn that it is made of a module that is there already
+    os.environ["PYTHONWARNINGS"] = "ignore::RuntimeWarning:runpy"
     kills, seed = (int(number) for number in [*sys.argv[1:], 50, 0][:2])
     of_graph = max(1, kills // 4)
     rest = kills - of_graph

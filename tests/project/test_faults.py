@@ -103,6 +103,7 @@ def test_a_file_named_as_a_checkpoint_by_mistake_is_kept(tiny, noise, tmp_path):
     "trained anew, said",
 )
 @pytest.mark.parametrize("broken", ["explainer.safetensors", "training.csv"])
+@pytest.mark.slow
 def test_a_broken_explainer_or_record_of_an_edition_is_trained_anew(tmp_path, damage, broken):
     edition = read(tmp_path, steps=2)
     model = edition.backbone("demo_resnet")

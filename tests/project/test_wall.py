@@ -148,6 +148,7 @@ def python(code, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_explaining_training_and_scoring_need_the_base_install_alone(tmp_path):
     code = BLOCK.format(blocked=EXTRAS) + USES
     assert "all that the base install promises" in python(code, tmp_path / "photo.png")

@@ -113,6 +113,7 @@ def test_worker_processes_change_nothing(tiny, noise):
 
 
 @pytest.mark.parametrize("others", ["uniform", "in-batch"])
+@pytest.mark.slow
 def test_each_term_of_the_loss_is_the_one_that_falls_where_it_counts_alone(tiny, noise, others):
     """Whoever asks for the class alone gets it, for small maps small ones, for smooth ones those."""
     none = {"ce": 0.0, "area": 0.0, "variation": 0.0}

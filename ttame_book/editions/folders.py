@@ -8,7 +8,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ttame_core.images.folders import ImageFolder, check_split
+from ttame_core.errors import TTAMEError
+from ttame_core.images.decoding import printable
+from ttame_core.images.folders import ImageFolder, check_split, identity, image_files
 from ttame_core.images.reading import Preprocessing, random_resized, to_tensor
 
 
@@ -30,6 +32,11 @@ def open_split(
         Relative folders start here.
     preprocessing : Preprocessing
         Sizes and filter of the classifier.
+
+    Raises
+    ------
+    TTAMEError
+        For what `ImageFolder` refuses, and where a link makes a file a part of both folders.
     """
     check_split(split)
     folder = root / spec["root"] / ("train" if split == "train" else "val")
@@ -43,7 +50,22 @@ def open_split(
             slice(spec["val"]) if split == "val" else slice(spec["val"], spec["val"] + spec["test"])
         )
         transform = partial(_as_cropped_before, preprocessing=preprocessing)
-    return ImageFolder(folder, transform, part, on_error=spec.get("on_error", "raise"))
+    images = ImageFolder(folder, transform, part, on_error=spec.get("on_error", "raise"))
+    if split == "train":
+        _check_apart(images.files, folder.with_name("val"))
+    return images
+
+
+def _check_apart(train: list[Path], val: Path) -> None:
+    """Raise a TTAMEError if an image to train on is one to test on, by whatever links."""
+    tested = {identity(file): file for file in image_files(val)} if val.is_dir() else {}
+    shared = [file for file in train if identity(file) in tested]
+    if shared:
+        file = shared[0]
+        raise TTAMEError(
+            f"{len(shared)} of {len(train)} images to train on are images to test on, the first {printable(file)}, which "
+            f"is {printable(tested[identity(file)])}; expected other photographs in train/ and in val/: remove the links"
+        )
 
 
 def _as_cropped_before(

@@ -13,7 +13,7 @@ from PIL.Image import Resampling
 from ttame_book.editions.splits import DATA
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.methods.registry import METHODS
-from ttame_core.recipes import ORDERS, OTHER_CLASSES, TRAINED, VARIANTS
+from ttame_core.recipes import CROP_MODES, ORDERS, OTHER_CLASSES, TRAINED, VARIANTS
 
 REGISTRIES: dict[str, list[str | None]] = {
     "kind": [*DATA],
@@ -21,6 +21,7 @@ REGISTRIES: dict[str, list[str | None]] = {
     "variant": [*VARIANTS],
     "other_classes": [*OTHER_CLASSES],
     "masking": [*ORDERS, None],
+    "crop_mode": [*CROP_MODES],
     "interpolation": [filter.name.lower() for filter in Resampling],
 }
 """Names that the schema leaves to those who define them."""

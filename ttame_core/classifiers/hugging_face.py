@@ -28,6 +28,9 @@ def build_hugging_face(
     transformers = needed("transformers", "transformers", name)
     if published not in (None, "DEFAULT"):
         raise TTAMEError(f"{name} has no weights {published!r}; expected 'DEFAULT', None or a file")
+    if "num_classes" in options:  # as the other libraries call it
+        options = {"num_labels": options["num_classes"], **options}
+        del options["num_classes"]
     place, auto = name.removeprefix(f"{SCHEME}/"), transformers.AutoModelForImageClassification
     here, own = Path(place).is_dir(), {"trust_remote_code": False}
     if Path(place).is_absolute() and not here:

@@ -79,7 +79,7 @@ def load_backbone(
     preprocessing : mapping or Preprocessing, optional
         Fields of `Preprocessing` in place of the published ones, for weights of your own.
     **options
-        Passed on to the model's constructor: ``num_classes=10`` (Hugging Face's: ``num_labels``).
+        Passed on to the model's constructor: ``num_classes=10``, which all three libraries take.
         The preprocessing follows an image size: torchvision's ViTs' and Hugging Face's
         ``image_size``, timm's ``img_size``.
 

@@ -96,8 +96,10 @@ def default_taps(model: nn.Module, size: int) -> tuple[str, ...]:
         stages = [i["module"] if isinstance(i, dict) else i for i in info]
         taps = [s for s in stages if s in shapes][-3:]
     else:
-        # the last layer of each map size ends a stage; deeper names are insides of a stage
-        ends = {shapes[n][1:]: n for n in shapes if n.count(".") <= 1}
+        # the last layer of each map size ends a stage; deeper names are insides of a stage, and a
+        # pool to a fixed size (VGG's, AlexNet's) is none
+        pools = {n for n, m in model.named_modules() if isinstance(m, nn.AdaptiveAvgPool2d)}
+        ends = {shapes[n][1:]: n for n in shapes if n.count(".") <= 1 and n not in pools}
         if len(ends) < 3:
             ends = _stage_ends(shapes)
         taps = list(ends.values())[-3:]

@@ -61,14 +61,14 @@ def image_files(root: Path, report: Report = refuse) -> list[Path]:
     """
     decoded, undecoded = decoded_suffixes(), Counter[str]()
     pictures = {*PHOTOGRAPHS, *NEVER_DECODED} - decoded.keys()
-    seen = {_identity(folder) for folder in Path(os.path.realpath(root)).parents}
+    seen = {identity(folder) for folder in Path(os.path.realpath(root)).parents}
     found, queue = [], [(0, os.fspath(root))]
     while queue:
         links, path = heappop(queue)  # those with fewest links on their way first
-        identity = _identity(path)
-        if identity in seen:
+        same = identity(path)
+        if same in seen:
             continue
-        seen.add(identity)
+        seen.add(same)
         if not os.path.isdir(path):
             found.append(path)
             continue
@@ -105,7 +105,7 @@ def _undecoded(suffixes: Counter[str]) -> str:
     return f"pictures that cannot be decoded here ({kinds}): {remedy}save them as PNG or JPEG"
 
 
-def _identity(path: str | Path) -> Hashable:
+def identity(path: str | Path) -> Hashable:
     """Say what a file or folder is, whatever links lead to it."""
     try:
         found = os.stat(path)
@@ -292,7 +292,7 @@ def find_photos(places: Sequence[Path], report: Report = refuse) -> list[tuple[P
             continue
         for file, path in files:
             name = Path(*map(_portable, path.with_suffix("").parts))
-            found.setdefault(_identity(file), (file, name))
+            found.setdefault(identity(file), (file, name))
     times = Counter(same_name(name) for _, name in found.values())
     return [
         (file, name if times[same_name(name)] == 1 else Path(f"{name}-{digest(file)}"))

@@ -14,6 +14,7 @@ from torchvision.transforms import functional as F
 
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.images.decoding import read_image as read_image
+from ttame_core.recipes import CROP_MODES
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INTERPOLATIONS = {
@@ -22,8 +23,6 @@ INTERPOLATIONS = {
     if m.name in Image.Resampling.__members__
 }
 """Names of resampling filters, as classifiers' published preprocessing has them."""
-CROP_MODES = ("center", "floor", "pad", "border")
-"""How a square is cut out of a resized picture; see `Preprocessing`."""
 Transform = Callable[[Image.Image, np.random.Generator], Tensor]
 """Makes ``(3, H, W)`` in [0, 1] of a picture, with a source of randomness."""
 Resize = int | tuple[int, int]

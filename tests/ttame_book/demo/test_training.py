@@ -8,6 +8,7 @@ from ttame_book.demo import classifiers, training
 from ttame_book.demo.training import BackboneRecipe
 
 
+@pytest.mark.slow
 def test_training_is_repeatable_and_leaves_the_random_state_alone():
     before = torch.get_rng_state()
     first, second = (

@@ -158,6 +158,7 @@ def test_what_the_schema_leaves_open_is_filled_from_the_registries():
     "-p steps where methods have steps of their own",
     "overrules all",
 )
+@pytest.mark.slow
 def test_a_number_of_steps_overrules_every_training_whatever_its_own():
     edition = tb.Edition.read("imagenette", {"steps": 2, "max_lr": 0.5}, root=ROOT)
     plain = tb.Edition.read("imagenette", root=ROOT)

@@ -37,3 +37,21 @@ def test_photographs_of_the_crops_size_are_tested_as_they_are(folders):
     spec = {"root": str(folders), "val": 8, "test": 12}
     test = open_split(spec, "test", folders, Preprocessing(8, 10))
     assert np.array_equal((test[0]["image"] * 255).round().byte().permute(1, 2, 0), pixels)
+
+
+@pytest.mark.happens(
+    "Files",
+    "a photograph, or its folder, is in `train/` and by a link in `val/` too",
+    "refused: other photographs to train on and to test on",
+)
+@pytest.mark.parametrize("link", ["a folder", "a file", "all of it"])
+def test_no_image_is_trained_on_and_tested_on(folders, link):
+    target = {"a folder": "class", "a file": "class/03.png", "all of it": ""}[link]
+    place = folders / "val" / "more.png" if link != "all of it" else folders / "val"
+    if link == "all of it":
+        (folders / "val").rename(folders / "before")
+    place.symlink_to(folders / "train" / target)
+    spec = {"root": str(folders), "val": 8, "test": 12}
+    count = {"a folder": 20, "a file": 1, "all of it": 20}[link]
+    with pytest.raises(tt.TTAMEError, match=f"^{count} of 20 images to train on.*remove the links"):
+        open_split(spec, "train", folders, Preprocessing(8, 8))

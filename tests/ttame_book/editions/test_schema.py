@@ -55,6 +55,12 @@ VALUES = [  # of the smoke edition: place, value, what the message says behind t
         {"mean": [0, NAN, 0]},
         f"mean.1 is nan; expected {FINITE}",
     ),
+    ("backbones.demo_vit.preprocessing", {"resize": [8]}, "is [8]; expected at least 2 of them"),
+    (
+        "backbones.demo_vit.preprocessing",
+        {"crop_mode": "squash"},
+        "is unknown; valid: border, center, floor, pad",
+    ),
     ("backbones.demo_vit.preprocessing", {"interpolation": "cubic"}, "did you mean 'bicubic'"),
     ("claims.resnet", "demo_rsnet", "backbone 'demo_rsnet' is unknown; did you mean 'demo_resnet'"),
     ("claims.vggs", "demo_vit", "'vggs' is unknown, did you mean 'vgg'"),

@@ -355,6 +355,7 @@ def test_the_long_table_holds_every_comparison():
     assert (claims["outcome"] != "missing").all()
 
 
+@pytest.mark.slow
 def test_the_same_scores_in_another_order_give_the_same_numbers():
     scores = images_of(as_in_the_paper())
     shuffled = scores.sample(frac=1, random_state=1)

@@ -65,6 +65,7 @@ def test_random_weights_and_weights_from_a_file(tmp_path):
     images = torch.rand(2, 3, 64, 64)
     published, fresh = tt.load_backbone(name), tt.load_backbone(name, None, num_labels=3)
     assert fresh.num_classes == 3 and published.num_classes == 5
+    assert tt.load_backbone(name, None, num_classes=4).num_classes == 4
     assert fresh.shapes == published.shapes == ((32, 4, 4),) * 3
     torch.save(model.state_dict(), tmp_path / "own.pth")
     loaded = tt.load_backbone(name, tmp_path / "own.pth")
@@ -88,7 +89,7 @@ def test_classes_go_by_the_configurations_names(tmp_path):
     ("weights", "options", "message"),
     [
         ("v1", {}, "has no weights 'v1'; expected 'DEFAULT'"),
-        (None, {"num_classes": 10}, "cannot be built with options.*num_classes"),
+        (None, {"num_clases": 10}, "cannot be built with options.*num_clases"),
         ("DEFAULT", {"num_labels": 10}, "cannot be built with options {'num_labels': 10}"),
     ],
 )

@@ -42,6 +42,7 @@ SMALL = {"image_size": 64, "resize": 64}
         ),
     ],
 )
+@pytest.mark.slow
 def test_the_papers_backbones(name, taps, shapes, masking):
     backbone = tt.load_backbone(name, weights=None)
     assert (backbone.taps, list(backbone.shapes)) == (taps, shapes)
@@ -59,6 +60,7 @@ def test_the_papers_backbones(name, taps, shapes, masking):
         ("deit_tiny_distilled_patch16_224", ("blocks.9", "blocks.10", "blocks.11"), [14] * 3),
     ],
 )
+@pytest.mark.slow
 def test_other_architectures_by_name_with_default_taps(name, taps, sides):
     backbone = tt.load_backbone(name, weights=None)
     assert backbone.taps == taps

@@ -143,6 +143,7 @@ def test_a_tap_that_the_logits_do_not_depend_on_is_refused(demo):
 
 @pytest.mark.happens("Classifiers", "it is of {dtype}", "it runs so; maps and scores are float32")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.slow
 def test_other_precisions_run(demo, dtype):
     images = torch.rand(2, 3, 64, 64)
     model = copy.deepcopy(demo.model).to(dtype)
@@ -210,6 +211,7 @@ def of_owner(model):
     "the same maps; his modes, flags, statistics and hooks stay as they are",
 )
 @pytest.mark.parametrize("name", ["demo_resnet", "demo_vit"])
+@pytest.mark.slow
 def test_the_owners_model_is_after_any_call_what_it_was_and_its_mode_changes_no_map(name):
     twin = tt.load_backbone(name)
     options = {"preprocessing": twin.preprocessing, "name": name}
@@ -262,6 +264,7 @@ def test_what_an_optimiser_does_to_the_weights_is_explained(demo):
     "they take turns: the maps of one thread",
 )
 @pytest.mark.parametrize("name", ["demo_resnet", "demo_vit"])
+@pytest.mark.slow
 def test_eight_threads_on_one_backbone_give_the_maps_of_one(name):
     backbone = tt.load_backbone(name)
     images = torch.rand(16, 3, 64, 64)

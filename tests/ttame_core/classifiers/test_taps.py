@@ -61,6 +61,7 @@ def test_sets_of_taps_of_a_backbone_by_name_once_it_is_loaded():
         vgg.with_taps("stages")
 
 
+@pytest.mark.slow
 def test_taps_spread_over_a_transformers_depth_by_name():
     vit = tt.load_backbone("demo_vit")
     spread = tt.load_backbone("demo_vit", taps="spread")

@@ -185,6 +185,7 @@ def test_grids_have_the_images_proportions(shape, prefix, size, expected):
     "tensors that are not square",
     "explained in their proportions; refused by a classifier of one size, which is told",
 )
+@pytest.mark.slow
 def test_images_that_are_not_square_are_explained_where_the_classifier_takes_them(resnet):
     backbone = tt.Backbone(resnet, ["layer2", "layer3", "layer4"], preprocessing=SMALL)
     wide = torch.rand(2, 3, 64, 96)

@@ -22,6 +22,7 @@ from ttame_core.methods.registry import CONTROLS
 
 
 @pytest.mark.parametrize(("name", "method"), served(BACKBONES))
+@pytest.mark.slow
 def test_batch_equals_loop_and_chunks_do_not_matter(name, method, backbones, digits):
     backbone = backbones[name]
     classes = backbone(digits).argmax(1)
