@@ -98,7 +98,8 @@ def load(library: str, member: str) -> tt.Backbone:
     config = transformers.AutoConfig.for_model(member)
     if isinstance(getattr(config, "num_hidden_layers", None), int):
         config.num_hidden_layers = min(config.num_hidden_layers, 4)
-    model = transformers.AutoModelForImageClassification.from_config(config).eval()
+    kinds = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(config)]
+    model = (kinds[0] if isinstance(kinds, tuple) else kinds)(config).eval()
     size = getattr(config, "image_size", None) or 224
     size = size[0] if isinstance(size, list | tuple) else size
     preprocessing = tt.Preprocessing(image_size=size, resize=size)
@@ -110,7 +111,7 @@ def walk(library: str, family: str, member: str) -> dict[str, str]:
     row = dict.fromkeys(COLUMNS, "") | {"library": library, "family": family, "member": member}
     try:
         backbone = load(library, member)
-    except tt.TTAMEError as error:
+    except (tt.TTAMEError, ImportError) as error:  # a package that a family of transformers needs
         return row | {"not by": one_line(error)}
     except Exception as error:
         return row | {"not by": f"{type(error).__name__}: {one_line(error)}", "raw": "loading"}

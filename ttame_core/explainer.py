@@ -119,7 +119,7 @@ class TTAME(nn.Module):
         if half:
             state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
         with atomic_path(path) as temporary:
-            temporary.write_bytes(to_bytes(state, {**metadata, **self.identity()}))
+            temporary.write_bytes(_in_order(to_bytes(state, {**metadata, **self.identity()})))
 
     @classmethod
     def load(cls, path: str | Path, backbone: Backbone) -> "TTAME":
@@ -158,3 +158,13 @@ class TTAME(nn.Module):
         if "variant" not in metadata:
             raise TTAMEError(f"{path} is no explainer; {expected}")
         return metadata
+
+
+def _in_order(file: bytes) -> bytes:
+    """Sort the header of a safetensors file, whose order is another in every process."""
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors are aligned
+    return len(text).to_bytes(8, "little") + text + file[start:]

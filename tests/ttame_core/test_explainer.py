@@ -52,6 +52,19 @@ def test_saved_and_loaded_it_gives_the_same_maps(tiny, noise, tmp_path):
     assert (tmp_path / "e.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+@pytest.mark.happens("Same in, same out", "an explainer is saved again", "the same bytes")
+def test_the_same_explainer_has_the_same_bytes_whenever_it_is_saved(tiny, tmp_path):
+    explainer = tt.TTAME(tiny)
+    files = [tmp_path / f"{i}.safetensors" for i in range(8)]
+    for file in files:
+        explainer.save(file, words="naïve, “quoted”")
+    assert len({file.read_bytes() for file in files}) == 1
+    assert tt.TTAME.metadata(files[0])["words"][2] == "ï"
+    assert torch.equal(
+        tt.TTAME.load(files[0], tiny).attention.fusion.weight, explainer.attention.fusion.weight
+    )
+
+
 def test_an_explainer_of_another_classifier_is_refused(tiny, tmp_path):
     tt.TTAME(tt.load_backbone("demo_resnet")).save(tmp_path / "e.safetensors")
     with pytest.raises(tt.TTAMEError, match="trained with taps"):
