@@ -1,8 +1,11 @@
-"""The one exception of the package, the hint that goes with a mistyped name, and missing extras."""
+"""The one exception of the package, checks of plain values, hints, and missing extras."""
 
+import math
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -39,3 +42,33 @@ def needed(module: str, package: str, what: str) -> Any:
         raise TTAMEError(
             f"{what} needs {module}, which is not installed ({error}); pip install '{package}'"
         ) from error
+
+
+def check_kind(what: str, value: Any, kinds: type | tuple[type, ...], expected: str) -> None:
+    """Raise a TTAMEError unless a value is of a kind; ``expected`` says which, and the remedy."""
+    if not isinstance(value, kinds):
+        raise TTAMEError(f"{what} is {told(value)}; expected {expected}")
+
+
+def check_whole(what: str, value: Any, least: int = 0, most: int | None = None) -> None:
+    """Raise a TTAMEError unless a value is a whole number of a range; True is none."""
+    fits = isinstance(value, Integral) and not isinstance(value, bool)
+    if not fits or value < least or (most is not None and value > most):
+        upto = "" if most is None else f", at most {most}"
+        raise TTAMEError(
+            f"{what} is {told(value)}; expected a whole number, at least {least}{upto}"
+        )
+
+
+def check_number(what: str, value: Any, least: float = 0.0, most: float = math.inf) -> None:
+    """Raise a TTAMEError unless a value is a finite number of a range."""
+    fits = isinstance(value, Real) and not isinstance(value, bool)
+    if not fits or not math.isfinite(value) or not least <= value <= most:
+        upto = f", at least {least:g}" + ("" if most == math.inf else f" and at most {most:g}")
+        raise TTAMEError(f"{what} is {told(value)}; expected a finite number{upto}")
+
+
+def told(value: Any) -> str:
+    """Show a plain value in a line, and of any other its kind."""
+    plain = value is None or isinstance(value, str | int | float | list | tuple | dict)
+    return reprlib.repr(value) if plain else f"a {type(value).__name__}"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ttame_core.classifiers.fast import Fast, dtype_of
 from ttame_core.classifiers.hooks import Turn, capture, replaced_output, unwrap_logits
 from ttame_core.classifiers.labels import class_names, find_class
 from ttame_core.classifiers.probe import fingerprint, frozen_twin, probe, unwrapped
@@ -20,9 +21,9 @@ from ttame_core.classifiers.taps import (
     OVER_DEPTH,
     TAPS,
     blank,
+    check_taps,
     default_taps,
     prefix_tokens,
-    tappable,
     to_grid,
 )
 from ttame_core.errors import TTAMEError, nearest
@@ -55,6 +56,9 @@ class Backbone(nn.Module):
         Image size and statistics of its weights.
     masking : {"image", "standardised"}, optional
         Masking order (Eq. 13, 14); by default ``standardised`` where the last tap holds tokens.
+    precision : {"auto", "float32", "bfloat16"}
+        What the classifier runs in: ``auto`` is bfloat16 on a GPU that has it, and elsewhere the
+        weights' own. What it returns, and T-TAME itself, is float32.
 
     Attributes
     ----------
@@ -89,9 +93,11 @@ class Backbone(nn.Module):
         name: str = "backbone",
         preprocessing: Preprocessing | None = None,
         masking: str | None = None,
+        precision: str = "auto",
     ):
         super().__init__()
         self.name, self.frozen, self._turn = name, True, Turn()
+        self._fast = Fast(precision)
         self.preprocessing = preprocessing or Preprocessing()
         model, prefix = unwrapped(model)
         self.model = frozen_twin(model)
@@ -105,9 +111,9 @@ class Backbone(nn.Module):
             taps = default_taps(self.model, size)
         else:
             taps = [tap.removeprefix(prefix) for tap in taps]
-            self._check_names(taps)
+            check_taps(self.model, taps, name, size)
         noise = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-        probed = probe(self.model, self._as_inputs(noise), taps, name)
+        probed = probe(self.model, self._as_inputs(noise, self.model), taps, name)
         self.taps, self.calls = tuple(probed.outputs), probed.calls
         missing = [tap for tap in taps if tap not in probed.outputs]
         if missing:
@@ -133,23 +139,25 @@ class Backbone(nn.Module):
             raise TTAMEError(f"masking {masking!r} is unknown; {nearest(self.masking, ORDERS)}")
         self.eval()
 
-    def _check_names(self, taps: Sequence[str]) -> None:
-        """Raise a TTAMEError for no taps, one named twice, or no layer of the classifier."""
-        layers = dict(self.model.named_modules(remove_duplicate=False))
-        if not taps:
-            raise TTAMEError(
-                f"no taps for {self.name}; give at least one layer, see list_taps(name)"
-            )
-        if len(set(taps)) < len(taps):
-            raise TTAMEError(f"the taps of {self.name} are {list(taps)}; name each layer once")
-        for tap in taps:
-            if not tap or tap not in layers:
-                hint = nearest(tap, tappable(self.model, self.preprocessing.image_size))
-                raise TTAMEError(f"{self.name} has no layer {tap!r} to tap; {hint}")
-
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in evaluation mode whatever is asked: frozen means frozen (Sec. III-D)."""
         return super().train(False)
+
+    @property
+    def precision(self) -> str:
+        """In which precision the classifier runs where it is, for instance ``bfloat16``."""
+        return str(dtype_of(self._fast.precision, blank(self.model, 1))).removeprefix("torch.")
+
+    @contextmanager
+    def _run_by(self, *layers: str) -> Iterator[nn.Module]:
+        """Hold the classifier, or its cheaper twin, whichever is to run and to be listened to."""
+        with self.held():
+            if not self.frozen:
+                yield self.model
+                return
+            size = self.preprocessing.image_size
+            with self._fast.running(self.model, size, layers) as model:
+                yield model
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -182,6 +190,7 @@ class Backbone(nn.Module):
             name=self.name,
             preprocessing=self.preprocessing,
             masking=self.masking,
+            precision=self._fast.precision,
         )
 
     def same_classifier(self, other: "Backbone") -> bool:
@@ -197,9 +206,9 @@ class Backbone(nn.Module):
             images = images.flip(1)
         return (images - self.mean) / self.std
 
-    def _as_inputs(self, images: Tensor) -> Tensor:
-        """Put standardised images where the weights are, in their precision, channels last."""
-        images = images.to(blank(self.model, 1))
+    def _as_inputs(self, images: Tensor, model: nn.Module) -> Tensor:
+        """Put standardised images where a model's weights are, in their precision."""
+        images = images.to(blank(model, 1))
         # the same numbers, and convolutions up to twice as fast
         return images.contiguous(memory_format=torch.channels_last)
 
@@ -289,11 +298,11 @@ class Backbone(nn.Module):
 
         Raises a TTAMEError where they are of a size that the classifier does not take.
         """
-        with self.held():
+        with self._run_by() as model:
             self._size = (inputs.shape[-2], inputs.shape[-1])
-            inputs = self._as_inputs(inputs)
+            inputs = self._as_inputs(inputs, model)
             try:
-                output = self.model(inputs)
+                output = model(inputs)
             except Exception as error:  # a foreign forward may raise anything
                 own = self.preprocessing.image_size
                 if self._size == (own, own):
@@ -317,7 +326,7 @@ class Backbone(nn.Module):
         tuple of Tensor and list of Tensor
             Logits ``(B, K)``, and a map ``(B, C_i, h_i, w_i)`` a tap, earliest first.
         """
-        with self.held(), capture(self.model, self.taps) as outputs:
+        with self._run_by(*self.taps) as model, capture(model, self.taps) as outputs:
             logits = self(images)
             return logits, [self.grid(outputs[tap], tap) for tap in self.taps]
 
@@ -327,20 +336,21 @@ class Backbone(nn.Module):
 
     def output_of(self, layer: str, images: Tensor) -> Tensor:
         """Compute one layer's feature map ``(B, C, h, w)`` of images ``(B, 3, H, W)`` in [0, 1]."""
-        with self.held(), capture(self.model, [layer]) as outputs:
+        with self._run_by(layer) as model, capture(model, [layer]) as outputs:
             self(images)
             return self.grid(outputs[layer], layer)
 
     @contextmanager
     def replaced(self, layer: str, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
         """Let what lies behind a layer see its last output edited; see `replaced_output`."""
-        module, calls = self.model.get_submodule(layer), self.calls.get(layer, 1)
 
         def edited(output: Tensor) -> Tensor:
             return edit(output.to(self.mean.dtype)).to(output.dtype)
 
-        with self.held(), replaced_output(module, edited, calls):
-            yield
+        with self._run_by(layer) as model:
+            module = model.get_submodule(layer)
+            with replaced_output(module, edited, self.calls.get(layer, 1)):
+                yield
 
 
 def batch_that_suits(images: Tensor) -> int:

@@ -1,7 +1,7 @@
 """Reading and changing a model's layers: one hook manager, whose hooks always go away."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -40,6 +40,14 @@ def hooked(hooks: Mapping[Any, Hook]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def listened_to(modules: Iterable[nn.Module]) -> bool:
+    """Say whether anything hooks one of the modules."""
+    return any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+        for m in modules
+    )
 
 
 @contextmanager

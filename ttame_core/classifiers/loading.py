@@ -54,6 +54,7 @@ def load_backbone(
     *,
     masking: str | None = None,
     preprocessing: Mapping[str, Any] | Preprocessing | None = None,
+    precision: str = "auto",
     **options: Any,
 ) -> Backbone:
     """Load a classifier by name, frozen and tapped.
@@ -78,6 +79,8 @@ def load_backbone(
         Masking order (Eq. 13, 14); the family's own by default.
     preprocessing : mapping or Preprocessing, optional
         Fields of `Preprocessing` in place of the published ones, for weights of your own.
+    precision : {"auto", "float32", "bfloat16"}
+        What the classifier runs in; see `Backbone`.
     **options
         Passed on to the model's constructor: ``num_classes=10``, which all three libraries take.
         The preprocessing follows an image size: torchvision's ViTs' and Hugging Face's
@@ -105,7 +108,14 @@ def load_backbone(
     layers = None if isinstance(taps, str) else taps
     if layers is None:
         layers = next(iter(TAPS.get(name, {}).values()), None)
-    backbone = Backbone(model, layers, name=name, preprocessing=expected, masking=masking)
+    backbone = Backbone(
+        model,
+        layers,
+        name=name,
+        preprocessing=expected,
+        masking=masking,
+        precision=precision,
+    )
     return backbone.with_taps(taps) if isinstance(taps, str) else backbone
 
 

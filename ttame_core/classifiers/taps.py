@@ -1,7 +1,7 @@
 """Taps: the layers of a classifier whose outputs are feature maps, and which of them to take."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torchvision.models import VisionTransformer
 
 from ttame_core.classifiers.hooks import capture, unwrap_features
 from ttame_core.classifiers.probe import run
-from ttame_core.errors import NotServedError, TTAMEError
+from ttame_core.errors import NotServedError, TTAMEError, nearest
 
 TAPS: dict[str, dict[str, tuple[str, ...]]] = {
     "vgg16": {
@@ -110,6 +110,19 @@ def default_taps(model: nn.Module, size: int) -> tuple[str, ...]:
             f"no three default taps found in {type(model).__name__}; choose some, e.g. taps={list(shapes)[-3:]}"
         )
     return tuple(taps)
+
+
+def check_taps(model: nn.Module, taps: Sequence[str], name: str, size: int) -> None:
+    """Raise a TTAMEError for no taps, one named twice, or no layer of the classifier."""
+    layers = dict(model.named_modules(remove_duplicate=False))
+    if not taps:
+        raise TTAMEError(f"no taps for {name}; give at least one layer, see list_taps(name)")
+    if len(set(taps)) < len(taps):
+        raise TTAMEError(f"the taps of {name} are {list(taps)}; name each layer once")
+    for tap in taps:
+        if not tap or tap not in layers:
+            hint = nearest(tap, tappable(model, size))
+            raise TTAMEError(f"{name} has no layer {tap!r} to tap; {hint}")
 
 
 def _stage_ends(shapes: dict[str, Shape]) -> dict[tuple[int, int], str]:

@@ -144,6 +144,8 @@ def ablation_cam(backbone: Backbone, chunk: int = 128, progress: Tell | None = N
                     try:
                         logits = backbone(image[None])
                     except RuntimeError:  # what goes round the layer does not broadcast
+                        logits = activations[:0]
+                    if len(logits) <= len(part):  # or what lies behind counts on the one image
                         logits = backbone(image.expand(1 + len(part), -1, -1, -1))
                 whole, *_ = logits = logits[:, c]
                 shares.append((whole - logits[1:]) / whole)  # all of one batch, to round alike

@@ -305,3 +305,29 @@ def test_its_transformers_can_be_tapped_over_their_depth():
     assert backbone.masking == "standardised" and backbone.prefix_tokens == 1
     norms = backbone.with_taps("spread-norms").taps
     assert norms == tuple(f"vit.layers.{k}.layernorm_before" for k in (1, 2, 3))
+
+
+@pytest.mark.happens(
+    "Layers",
+    "what lies behind a layer counts on the images that went in",
+    "each channel's ablation goes the whole way",
+)
+def test_channels_are_ablated_where_a_layer_is_reshaped_by_the_number_of_images():
+    torch.manual_seed(0)
+    widths = {"hidden_sizes": [8, 16, 24, 32], "num_attention_heads": [1, 2, 3, 4]}
+    small = transformers.PvtV2Config(**SMALL, **widths, depths=[1] * 4, mlp_ratios=[2] * 4)
+    model = transformers.PvtV2ForImageClassification(small).eval()
+    backbone = tt.Backbone(model, name="pvt", preprocessing=tt.Preprocessing(64, 64))
+    images, classes = torch.rand(2, 3, 64, 64), torch.tensor([1, 3])
+    maps = tt.method("ablation-cam", backbone)(images, classes)
+    layer, weights = backbone.taps[-1], torch.empty(2, 32)
+    for channel in range(32):
+        edit = lambda output, c=channel: output * (torch.arange(32) != c)  # noqa: E731
+        with backbone.replaced(layer, edit), torch.no_grad():
+            without = backbone(images)[[0, 1], classes]
+        whole = backbone(images)[[0, 1], classes]
+        weights[:, channel] = (whole - without) / whole
+    expected = torch.einsum("bc,bchw->bhw", weights, backbone.output_of(layer, images)).relu()
+    expected = expected - expected.amin((1, 2), keepdim=True)
+    expected = expected / expected.amax((1, 2), keepdim=True).clamp(min=1e-12)
+    assert torch.allclose(maps, expected, atol=1e-3)

@@ -1,0 +1,180 @@
+"""The cheaper twin of a classifier: the same answers, and whatever listens to a layer hears that layer."""
+
+import copy
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+import ttame_core as tt
+from ttame_core.classifiers.fast import batch_norms_behind, cheaper, folded
+from ttame_core.classifiers.hooks import capture
+from ttame_core.images.reading import Preprocessing
+
+SMALL = {"image_size": 64, "resize": 64}
+
+
+def small(name, precision="auto", **options):
+    torch.manual_seed(0)
+    return tt.load_backbone(name, None, preprocessing=SMALL, precision=precision, **options)
+
+
+def twin_of(backbone):
+    """What runs for a backbone where nothing listens."""
+    with backbone.held(), backbone._fast.running(backbone.model, 64) as model:
+        return model
+
+
+def norms(model):
+    return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def unsettled(model):
+    """Give batch norms statistics of their own: those of a new model would hide a wrong fold."""
+    for norm in norms(model):
+        for tensor, low, high in (
+            (norm.running_mean, -1, 1),
+            (norm.running_var, 0.5, 2),
+            (norm.weight, 0.5, 1.5),
+            (norm.bias, -1, 1),
+        ):
+            nn.init.uniform_(tensor, low, high)
+    return model
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "efficientnet_lite0", "mobilenet_v2"])
+def test_batch_norms_are_folded_away_and_change_no_answer(name):
+    backbone = small(name)
+    unsettled(backbone.model)
+    model, twin = backbone.model, twin_of(backbone)
+    assert norms(model) and not norms(twin)
+    images = torch.rand(3, 3, 64, 64)
+    logits = backbone(images)
+    with torch.no_grad():
+        expected = model(backbone.standardise(images))
+    assert (logits - expected).abs().max() < 1e-4 * expected.abs().max()
+    shared = {t.data_ptr() for t in model.parameters()} & {t.data_ptr() for t in twin.parameters()}
+    assert shared  # the head's, at least, are there once
+
+
+def test_a_tapped_convolution_is_heard_as_it_is():
+    backbone = small("resnet18").with_taps(["layer2.0.conv1", "layer3.0.bn1", "layer4"])
+    unsettled(backbone.model)
+    images = torch.rand(2, 3, 64, 64)
+    _, features = backbone.features(images)
+    with torch.no_grad(), capture(backbone.model, backbone.taps) as heard:
+        backbone.model(backbone.standardise(images))
+    for tap, feature in zip(backbone.taps, features, strict=True):
+        assert (feature - heard[tap]).abs().max() < 1e-4 * heard[tap].abs().max(), tap
+    # a batch norm's output is the same whether it is folded or not
+    folded_away = backbone.output_of("layer3.0.bn1", images)
+    assert (folded_away - features[1]).abs().max() < 1e-4 * features[1].abs().max()
+
+
+def test_what_listens_to_a_module_of_the_classifier_hears_it():
+    backbone, heard = small("resnet18"), []
+    handle = backbone.model.layer1[0].bn1.register_forward_hook(lambda *_: heard.append(1))
+    backbone(torch.rand(1, 3, 64, 64))
+    handle.remove()
+    backbone(torch.rand(1, 3, 64, 64))
+    assert heard == [1]
+
+
+def test_weights_that_change_in_place_and_others_in_their_stead_are_taken_up():
+    backbone, images = small("resnet18"), torch.rand(2, 3, 64, 64)
+    before = backbone(images)
+    with torch.no_grad():
+        backbone.model.conv1.weight.mul_(2)
+    after = backbone(images)
+    assert (after - before).abs().max() > 1e-3
+    with torch.no_grad():
+        assert torch.allclose(after, backbone.model(backbone.standardise(images)), atol=1e-4)
+    backbone.model = unsettled(copy.deepcopy(backbone.model))
+    with torch.no_grad():
+        expected = backbone.model(backbone.standardise(images))
+    assert torch.allclose(backbone(images), expected, atol=1e-4 * expected.abs().max().item())
+
+
+class TwoReaders(nn.Module):
+    """A convolution that a batch norm reads, and something else too."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.head((self.norm(x) + x).mean((2, 3)))
+
+
+class RunsTwice(TwoReaders):
+    def forward(self, x):
+        return self.head((self.norm(self.conv(x)) + self.norm(self.conv(x.flip(3)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", [TwoReaders, RunsTwice])
+def test_what_cannot_be_folded_is_left(kind):
+    torch.manual_seed(0)
+    model = unsettled(kind().eval().requires_grad_(False))
+    images = torch.rand(2, 3, 16, 16)
+    assert bool(batch_norms_behind(model, images)) == (kind is TwoReaders)
+    with torch.no_grad():
+        assert folded(model, images) == (model, set())
+
+
+def test_a_classifier_without_anything_to_do_is_not_copied():
+    model = small("vit_b_16", image_size=64).model
+    assert cheaper(model, 64, torch.float32)[0] is model
+
+
+def test_a_classifier_that_is_trained_with_stays_itself():
+    backbone = copy.deepcopy(small("resnet18"))
+    backbone.frozen = False
+    backbone.model.train()
+    mean = backbone.model.bn1.running_mean.clone()
+    backbone(torch.rand(2, 3, 64, 64))
+    assert not torch.equal(backbone.model.bn1.running_mean, mean)
+
+
+def test_gradients_reach_masks_as_they_do_through_the_classifier_itself():
+    backbone = small("resnet18")
+    unsettled(backbone.model)
+    images, masks = torch.rand(2, 3, 64, 64), torch.rand(2, 8, 8, requires_grad=True)
+    found = torch.autograd.grad(backbone(images, masks).logsumexp(1).sum(), masks)[0]
+    handle = backbone.model.register_forward_hook(lambda *_: None)
+    expected = torch.autograd.grad(backbone(images, masks).logsumexp(1).sum(), masks)[0]
+    handle.remove()
+    assert (found - expected).abs().max() < 1e-3 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", ["demo_resnet", "demo_vit"])
+def test_bfloat16_gives_maps_in_the_same_order_and_confidences_near_by(name):
+    plain = tt.load_backbone(name)
+    half = tt.load_backbone(name, precision="bfloat16")
+    assert (plain.precision, half.precision) == ("float32", "bfloat16")
+    assert next(twin_of(half).parameters()).dtype == torch.bfloat16
+    images = torch.stack([image for image in torch.rand(8, 3, 64, 64)])
+    images = torch.nn.functional.avg_pool2d(images, 9, 1, 4)
+    one, other = (tt.TTAME(b, "scaled", seed=1)(images, torch.arange(8)) for b in (plain, half))
+    assert other.maps.dtype == other.confidences.dtype == torch.float32
+    orders = [spearmanr(a.ravel(), b.ravel())[0] for a, b in zip(one.maps, other.maps, strict=True)]
+    assert sum(orders) / len(orders) > 0.999
+    assert (one.confidences - other.confidences).abs().max() < 0.05
+    assert half.same_classifier(plain)
+
+
+def test_a_precision_that_is_none_is_refused():
+    with pytest.raises(tt.TTAMEError, match="precision 'bf16' is unknown; did you mean 'bfloat16'"):
+        tt.Backbone(nn.Identity(), precision="bf16")
+    assert small("resnet18", "float32").with_taps(["layer2", "layer4"]).precision == "float32"
+
+
+def test_a_copy_has_a_twin_of_its_own():
+    backbone = small("resnet18")
+    other = copy.deepcopy(backbone)
+    assert twin_of(other) is not twin_of(backbone)
+    assert "_fast" not in "".join(backbone.state_dict()) and isinstance(
+        backbone.preprocessing, Preprocessing
+    )

@@ -1,0 +1,170 @@
+"""A frozen classifier made cheaper: batch norms folded, channels last, reduced precision."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from ttame_core.classifiers.hooks import hooked, listened_to, unwrap_logits
+from ttame_core.classifiers.probe import frozen_twin
+from ttame_core.classifiers.taps import blank
+from ttame_core.errors import TTAMEError, nearest
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+"""``auto`` is bfloat16 on GPUs that have it, and the weights' own precision elsewhere."""
+CLOSE = 1e-4
+"""How far logits of the folded classifier may be from its own, in shares of the largest."""
+
+
+class Fast:
+    """Makes the cheaper twin of a classifier when it is first run, and anew once weights change.
+
+    Where gradients of its own are wanted, or a mode other than evaluation, it is not for it.
+    Raises a TTAMEError for a precision that is not of `PRECISIONS`.
+    """
+
+    def __init__(self, precision: str = "auto"):
+        if precision not in PRECISIONS:
+            raise TTAMEError(
+                f"precision {precision!r} is unknown; {nearest(precision, PRECISIONS)}"
+            )
+        self.precision = precision
+        self._running: nn.Module | None = None
+        self._source: nn.Module | None = None
+        self._twin: nn.Module | None = None
+        self._lacking: set[str] = set()
+        self._modules: list[nn.Module] = []
+        self._tensors: list[Tensor] = []
+        self._state: tuple = ()
+
+    def __reduce__(self) -> tuple:
+        return Fast, (self.precision,)
+
+    @contextmanager
+    def running(
+        self, model: nn.Module, size: int, layers: Iterable[str] = ()
+    ) -> Iterator[nn.Module]:
+        """Choose what runs, and is listened to, in the block and in those inside it; see `of`."""
+        outer = self._running
+        self._running = outer or self.of(model, size, layers)
+        try:
+            yield self._running
+        finally:
+            self._running = outer
+
+    def of(self, model: nn.Module, size: int, layers: Iterable[str] = ()) -> nn.Module:
+        """Return the cheaper twin of a classifier, or the classifier itself.
+
+        It is itself where something listens to its modules, or where one of the layers to be
+        listened to is a convolution that took up the batch norm behind it.
+        """
+        if self._source is not model:
+            self._source, self._state = model, ()
+            self._modules = list(model.modules())
+            self._tensors = [*model.parameters(), *model.buffers()]
+        if listened_to(self._modules) or not self._lacking.isdisjoint(layers):
+            return model
+        reference = blank(model, 1)
+        # a version counts what an optimiser or a checkpoint does to a weight in place
+        state = reference.device, reference.dtype, sum(t._version for t in self._tensors)
+        if state != self._state or self._twin is None:
+            self._twin, self._lacking = cheaper(model, size, dtype_of(self.precision, reference))
+            self._state = state
+        return self._twin if self._lacking.isdisjoint(layers) else model
+
+
+def dtype_of(precision: str, reference: Tensor) -> torch.dtype:
+    """Choose in which precision a classifier runs whose weights are like the reference."""
+    if precision != "auto":
+        return getattr(torch, precision)
+    # a CPU keeps float32 even where it has bfloat16: a number would depend on the CPU's age
+    on_gpu = reference.device.type == "cuda" and reference.dtype == torch.float32
+    if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return reference.dtype
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def cheaper(model: nn.Module, size: int, dtype: torch.dtype) -> tuple[nn.Module, set[str]]:
+    """Copy a classifier, folded and in another precision; the convolutions that are not as before.
+
+    What is neither folded nor converted shares its memory with the model; where there is nothing
+    to do at all, it is the model.
+    """
+    inputs = blank(model, size)
+    if inputs.is_meta:
+        return model, set()
+    inputs = torch.rand(inputs.shape, generator=torch.Generator().manual_seed(0)).to(inputs)
+    twin, lacking = folded(model, inputs)
+    if twin is model and dtype == inputs.dtype:
+        return model, set()
+    twin = frozen_twin(model) if twin is model else twin
+    return twin.to(dtype).to(memory_format=torch.channels_last), lacking  # type: ignore[call-overload]
+
+
+def folded(model: nn.Module, inputs: Tensor) -> tuple[nn.Module, set[str]]:
+    """Copy a classifier with its batch norms folded into the convolutions in front of them.
+
+    Takes standardised images ``(2, 3, H, W)`` to find the pairs by, and to compare logits. Returns
+    the model itself where there are none, or where folding changes what it says.
+    """
+    pairs = batch_norms_behind(model, inputs)
+    if not pairs:
+        return model, set()
+    twin = frozen_twin(model)
+    for conv_name, norm_name in pairs.items():
+        conv: Any = twin.get_submodule(conv_name)
+        norm: Any = twin.get_submodule(norm_name)
+        statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
+        conv.weight, conv.bias = (nn.Parameter(t.detach(), False) for t in (weight, bias))
+        rest = Activation(norm) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+        twin.set_submodule(norm_name, rest)
+    before, after = (unwrap_logits(each(inputs)).float() for each in (model, twin.eval()))
+    if (before - after).abs().max() > CLOSE * before.abs().max():
+        return model, set()  # a convolution whose output has another reader too, perhaps
+    return twin, set(pairs)
+
+
+class Activation(nn.Module):
+    """What is left of timm's batch norm with an activation once its norm is folded away."""
+
+    def __init__(self, norm: BatchNormAct2d):
+        super().__init__()
+        self.drop, self.act = norm.drop, norm.act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activate."""
+        return self.act(self.drop(x))
+
+
+def batch_norms_behind(model: nn.Module, inputs: Tensor) -> dict[str, str]:
+    """Find the convolutions whose output goes straight into a batch norm, each run once."""
+    kinds = nn.Conv2d, nn.BatchNorm2d
+    named: dict[Any, str] = {m: name for name, m in model.named_modules() if isinstance(m, kinds)}
+    runs: list[tuple[nn.Module, Any, Any]] = []
+
+    def keep(module: nn.Module, args: tuple, output: Any) -> None:
+        runs.append((module, args[0], output))
+
+    with hooked(dict.fromkeys(named, keep)):
+        model(inputs)
+    made_by = {id(output): module for module, _, output in runs if isinstance(module, nn.Conv2d)}
+    modules = [module for module, *_ in runs]
+    pairs = {}
+    for norm, taken, _ in runs:
+        conv = made_by.get(id(taken))
+        once = conv is not None and modules.count(conv) == modules.count(norm) == 1
+        if once and foldable(norm) and not hasattr(conv, "parametrizations"):
+            pairs[named[conv]] = named[norm]
+    return pairs
+
+
+def foldable(norm: nn.Module) -> bool:
+    """Say whether a module is a batch norm of a known kind that has statistics and weights."""
+    return type(norm) in (nn.BatchNorm2d, BatchNormAct2d) and norm.running_mean is not None
