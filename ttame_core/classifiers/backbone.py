@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ttame_core.classifiers.fast import Fast, dtype_of
+from ttame_core.classifiers.fast import batch_that_suits as batch_that_suits
 from ttame_core.classifiers.hooks import Turn, capture, replaced_output, unwrap_logits
 from ttame_core.classifiers.labels import class_names, find_class
 from ttame_core.classifiers.probe import fingerprint, frozen_twin, probe, unwrapped
@@ -26,8 +27,8 @@ from ttame_core.classifiers.taps import (
     prefix_tokens,
     to_grid,
 )
-from ttame_core.errors import TTAMEError, nearest
-from ttame_core.images.reading import Preprocessing, Transform, read_image
+from ttame_core.errors import TTAMEError, check_kind, nearest
+from ttame_core.images.reading import Preprocessing, Transform, check_images, read_image
 from ttame_core.masking import mask_images
 from ttame_core.recipes import ORDERS
 
@@ -99,6 +100,11 @@ class Backbone(nn.Module):
         self.name, self.frozen, self._turn = name, True, Turn()
         self._fast = Fast(precision)
         self.preprocessing = preprocessing or Preprocessing()
+        check_kind("preprocessing", self.preprocessing, Preprocessing, "tt.Preprocessing(...)")
+        if isinstance(model, Backbone):
+            raise TTAMEError(
+                f"{model.name} is a Backbone already; see its with_taps for other taps"
+            )
         model, prefix = unwrapped(model)
         self.model = frozen_twin(model)
         self.mean: Tensor
@@ -110,16 +116,11 @@ class Backbone(nn.Module):
         if taps is None:
             taps = default_taps(self.model, size)
         else:
+            check_taps(self.model, taps, name, size, prefix)
             taps = [tap.removeprefix(prefix) for tap in taps]
-            check_taps(self.model, taps, name, size)
         noise = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
         probed = probe(self.model, self._as_inputs(noise, self.model), taps, name)
         self.taps, self.calls = tuple(probed.outputs), probed.calls
-        missing = [tap for tap in taps if tap not in probed.outputs]
-        if missing:
-            raise TTAMEError(
-                f"the layers {missing} did not run in a forward pass, so they cannot be tapped"
-            )
         self.num_classes: int = probed.logits.shape[-1]
         self._prefix, self._size = prefix_tokens(self.model), (size, size)
         grids = {tap: self.grid(output, tap) for tap, output in probed.outputs.items()}
@@ -151,13 +152,9 @@ class Backbone(nn.Module):
     @contextmanager
     def _run_by(self, *layers: str) -> Iterator[nn.Module]:
         """Hold the classifier, or its cheaper twin, whichever is to run and to be listened to."""
-        with self.held():
-            if not self.frozen:
-                yield self.model
-                return
-            size = self.preprocessing.image_size
-            with self._fast.running(self.model, size, layers) as model:
-                yield model
+        size, frozen = self.preprocessing.image_size, self.frozen
+        with self.held(), self._fast.running(self.model, size, layers, frozen) as model:
+            yield model
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -178,20 +175,15 @@ class Backbone(nn.Module):
         """
         if isinstance(taps, str):
             presets = TAPS.get(self.name, {})
-            known = [*presets, *OVER_DEPTH]
+            known = [*presets, *(OVER_DEPTH if self.tokens else ())]
             if taps not in known:
                 raise TTAMEError(
                     f"{self.name} has no set of taps {taps!r}; {nearest(taps, known)}; or give a list of layers"
                 )
             taps = presets[taps] if taps in presets else OVER_DEPTH[taps](self.model, self.taps[-1])
-        return Backbone(
-            self.model,
-            taps,
-            name=self.name,
-            preprocessing=self.preprocessing,
-            masking=self.masking,
-            precision=self._fast.precision,
-        )
+        same: dict[str, Any] = {"name": self.name, "preprocessing": self.preprocessing}
+        same |= {"masking": self.masking, "precision": self._fast.precision}
+        return Backbone(self.model, taps, **same)
 
     def same_classifier(self, other: "Backbone") -> bool:
         """Say whether another backbone's classifier has the same weights, whatever its taps."""
@@ -287,8 +279,10 @@ class Backbone(nn.Module):
         Returns
         -------
         Tensor
-            ``(B, K)``.
+            ``(B, K)``. On a CPU a TTAMEError is raised for images that are none.
         """
+        if getattr(images, "is_cpu", True):  # an accelerator would have to be waited for
+            check_images(images)
         if masks is None:
             return self.logits(self.standardise(images))
         return self.logits(mask_images(images, masks, self.standardise, self.masking))
@@ -336,6 +330,7 @@ class Backbone(nn.Module):
 
     def output_of(self, layer: str, images: Tensor) -> Tensor:
         """Compute one layer's feature map ``(B, C, h, w)`` of images ``(B, 3, H, W)`` in [0, 1]."""
+        check_taps(self.model, [layer], self.name, self.preprocessing.image_size)
         with self._run_by(layer) as model, capture(model, [layer]) as outputs:
             self(images)
             return self.grid(outputs[layer], layer)
@@ -351,10 +346,3 @@ class Backbone(nn.Module):
             module = model.get_submodule(layer)
             with replaced_output(module, edited, self.calls.get(layer, 1)):
                 yield
-
-
-def batch_that_suits(images: Tensor) -> int:
-    """Choose how many images ``(B, 3, H, W)`` to pass at once, for their size and device."""
-    # 8 images' maps at 224 x 224 about fill a CPU's caches, more are slower; a GPU wants to be full
-    share = 8 if images.device.type == "cpu" else 64
-    return max(1, share * 224**2 // (images.shape[-1] * images.shape[-2]))

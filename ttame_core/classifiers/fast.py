@@ -46,11 +46,11 @@ class Fast:
 
     @contextmanager
     def running(
-        self, model: nn.Module, size: int, layers: Iterable[str] = ()
+        self, model: nn.Module, size: int, layers: Iterable[str] = (), frozen: bool = True
     ) -> Iterator[nn.Module]:
         """Choose what runs, and is listened to, in the block and in those inside it; see `of`."""
         outer = self._running
-        self._running = outer or self.of(model, size, layers)
+        self._running = outer or (self.of(model, size, layers) if frozen else model)
         try:
             yield self._running
         finally:
@@ -168,3 +168,10 @@ def batch_norms_behind(model: nn.Module, inputs: Tensor) -> dict[str, str]:
 def foldable(norm: nn.Module) -> bool:
     """Say whether a module is a batch norm of a known kind that has statistics and weights."""
     return type(norm) in (nn.BatchNorm2d, BatchNormAct2d) and norm.running_mean is not None
+
+
+def batch_that_suits(images: Tensor) -> int:
+    """Choose how many images ``(B, 3, H, W)`` to pass at once, for their size and device."""
+    # 8 images' maps at 224 x 224 about fill a CPU's caches, more are slower; a GPU wants to be full
+    share = 8 if images.device.type == "cpu" else 64
+    return max(1, share * 224**2 // (images.shape[-1] * images.shape[-2]))

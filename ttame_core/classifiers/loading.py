@@ -22,7 +22,7 @@ from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.checkpoints import load_weights, read_state
 from ttame_core.classifiers.hugging_face import SCHEME, build_hugging_face
 from ttame_core.classifiers.taps import TAPS, tappable
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import TTAMEError, check_kind, nearest
 from ttame_core.images.reading import Preprocessing
 
 LITE0 = "efficientnet_lite0"
@@ -97,10 +97,11 @@ def load_backbone(
         had, and weights without a trained head.
     """
     given = preprocessing or {}
-    own = asdict(given) if isinstance(given, Preprocessing) else given
-    model, published = build(name, weights, own, **options)
+    given = asdict(given) if isinstance(given, Preprocessing) else given
+    check_kind("the name of a classifier", name, str, "one that list_taps takes, or tt.Backbone")
+    model, published = build(name, weights, given, **options)
     try:
-        expected = replace(published, **own)
+        expected = replace(published, **given)
     except TypeError as error:
         raise TTAMEError(
             f"preprocessing {preprocessing} of {name}: {error}; expected fields of {published}"
@@ -108,14 +109,8 @@ def load_backbone(
     layers = None if isinstance(taps, str) else taps
     if layers is None:
         layers = next(iter(TAPS.get(name, {}).values()), None)
-    backbone = Backbone(
-        model,
-        layers,
-        name=name,
-        preprocessing=expected,
-        masking=masking,
-        precision=precision,
-    )
+    own = {"name": name, "preprocessing": expected, "masking": masking, "precision": precision}
+    backbone = Backbone(model, layers, **own)  # type: ignore[arg-type]
     return backbone.with_taps(taps) if isinstance(taps, str) else backbone
 
 

@@ -10,7 +10,7 @@ from torchvision.models import VisionTransformer
 
 from ttame_core.classifiers.hooks import capture, unwrap_features
 from ttame_core.classifiers.probe import run
-from ttame_core.errors import NotServedError, TTAMEError, nearest
+from ttame_core.errors import NotServedError, TTAMEError, nearest, told
 
 TAPS: dict[str, dict[str, tuple[str, ...]]] = {
     "vgg16": {
@@ -42,10 +42,12 @@ def to_grid(
     output = unwrap_features(output)
     if isinstance(output, Tensor):
         shape = output.shape
-        if output.ndim == 4 and _alike(shape[2], shape[3], size):
-            return output
-        if output.ndim == 4 and _alike(shape[1], shape[2], size):
-            return output.permute(0, 3, 1, 2)
+        if output.ndim == 4:
+            grids = [(_off(shape[i], shape[i + 1], size), i) for i in (2, 1)]
+            # both may be alike, of few channels; channels come first where nothing tells
+            fitting = [(off, -i) for off, i in grids if _alike(shape[i], shape[i + 1], size)]
+            if fitting:
+                return output if min(fitting)[1] == -2 else output.permute(0, 3, 1, 2)
         if output.ndim == 3:
             # 197 tokens are 1 + 14 x 14: what stands before the patches has no place in the image;
             # what a model says of that holds at its end, and the class token may come in late
@@ -67,8 +69,13 @@ def _alike(height: int, width: int, size: tuple[int, int]) -> bool:
     if size[0] == size[1]:
         return height == width > 1
     # a side that a stride does not divide is rounded, up or down
-    off = abs(height * size[1] - width * size[0])
+    off = _off(height, width, size)
     return min(height, width) > 0 < height * width - 1 and off < max(size)
+
+
+def _off(height: int, width: int, size: tuple[int, int]) -> int:
+    """Say how far a grid's proportions are from an image's."""
+    return abs(height * size[1] - width * size[0])
 
 
 def _left_over(count: int, size: tuple[int, int]) -> int:
@@ -99,8 +106,12 @@ def default_taps(model: nn.Module, size: int) -> tuple[str, ...]:
         # the last layer of each map size ends a stage; deeper names are insides of a stage, and a
         # pool to a fixed size (VGG's, AlexNet's) is none
         pools = {n for n, m in model.named_modules() if isinstance(m, nn.AdaptiveAvgPool2d)}
-        ends = {shapes[n][1:]: n for n in shapes if n.count(".") <= 1 and n not in pools}
-        if len(ends) < 3:
+        for depth in (0, 1):
+            names = [n for n in shapes if n.count(".") <= depth and n not in pools]
+            ends = {shapes[n][1:]: n for n in names}
+            if len(ends) >= 3:
+                break
+        else:
             ends = _stage_ends(shapes)
         taps = list(ends.values())[-3:]
         if len(taps) < 3:
@@ -112,15 +123,23 @@ def default_taps(model: nn.Module, size: int) -> tuple[str, ...]:
     return tuple(taps)
 
 
-def check_taps(model: nn.Module, taps: Sequence[str], name: str, size: int) -> None:
-    """Raise a TTAMEError for no taps, one named twice, or no layer of the classifier."""
+def check_taps(
+    model: nn.Module, taps: Sequence[str], name: str, size: int, prefix: str = ""
+) -> None:
+    """Raise a TTAMEError for no taps, one named twice, or no layer of the classifier.
+
+    The prefix is what names may begin with where the classifier was wrapped.
+    """
     layers = dict(model.named_modules(remove_duplicate=False))
-    if not taps:
-        raise TTAMEError(f"no taps for {name}; give at least one layer, see list_taps(name)")
-    if len(set(taps)) < len(taps):
+    if isinstance(taps, str) or not isinstance(taps, Sequence) or not taps:
+        raise TTAMEError(
+            f"the taps of {name} are {told(taps)}; expected a list of at least one layer, see list_taps(name)"
+        )
+    if any(taps.count(tap) > 1 for tap in taps):
         raise TTAMEError(f"the taps of {name} are {list(taps)}; name each layer once")
     for tap in taps:
-        if not tap or tap not in layers:
+        plain = tap.removeprefix(prefix) if isinstance(tap, str) else ""
+        if not plain or plain not in layers:
             hint = nearest(tap, tappable(model, size))
             raise TTAMEError(f"{name} has no layer {tap!r} to tap; {hint}")
 

@@ -173,8 +173,9 @@ def test_a_checkpoint_without_a_trained_head_is_refused(tmp_path):
 
 def test_a_classifier_of_several_labels_an_image_is_refused(tmp_path):
     name, _ = plant(tmp_path)
-    with pytest.raises(tt.TTAMEError, match=r"several labels .*multi_label_classification"):
-        tt.load_backbone(name, problem_type="multi_label_classification")
+    for kind in ("multi_label_classification", "regression"):
+        with pytest.raises(tt.TTAMEError, match=rf"else than one label an image \({kind}"):
+            tt.load_backbone(name, problem_type=kind)
 
 
 @pytest.mark.happens(

@@ -90,7 +90,7 @@ def test_lite0_reads_photographs():
         (("demo_vg",), "did you mean 'demo_vgg'"),
         (("demo_vgg", None, ["features.161"]), "did you mean 'features.16'"),
         (("demo_vgg", None, "max_pool"), "did you mean 'max-pool'"),
-        (("demo_resnet", None, []), "no taps"),
+        (("demo_resnet", None, []), "the taps of .* are \\[\\]"),
         (("demo_resnet", None, ["fc"]), "'fc' is no feature map"),
         (("demo_resnet", "nowhere.safetensors"), "nowhere.safetensors"),
         (("resnet18", "IMAGENET1K_V9"), "did you mean 'IMAGENET1K_V1'"),

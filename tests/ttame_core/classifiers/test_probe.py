@@ -41,6 +41,17 @@ REFUSED = {
     "detached images": (lambda m, x: m(x.detach()), "no gradient .* reaches"),
     "detached logits": (lambda m, x: m(x).detach(), "no gradient .* reaches"),
     "rounded through numpy": (lambda m, x: torch.from_numpy(m(x).detach().numpy()), "no gradient"),
+    "rounded images": (lambda m, x: m((x * 2).round() / 2), "no gradient .* reaches"),
+    "images cut off to steps": (lambda m, x: m((x * 40).floor() / 40), "no gradient .* reaches"),
+    "gradients of 0": (lambda m, x: m(x).detach() + 0 * m(x), "no gradient .* reaches"),
+    "softmax in per cent": (lambda m, x: 100 * m(x).softmax(1), "returns probabilities"),
+    "softmax of some classes": (lambda m, x: m(x).softmax(1)[:, :6], "returns probabilities"),
+    "softmax, raised": (lambda m, x: m(x).softmax(1) + 0.01, "returns probabilities"),
+    "sigmoid, clamped": (lambda m, x: m(x).sigmoid().clamp(1e-6, 1), "returns probabilities"),
+    "sigmoid, by hand": (lambda m, x: 1 / (1 + (-m(x)).exp()), "returns probabilities"),
+    "hard sigmoid": (lambda m, x: nn.functional.hardsigmoid(m(x)), "returns probabilities"),
+    "dropout that stays on": (lambda m, x: m(nn.functional.dropout(x, 0.5)), "at another call"),
+    "the batch's mean taken away": (lambda m, x: m(x) - m(x).mean(0), "in another batch"),
     "softmax": (lambda m, x: m(x).softmax(1), "returns probabilities"),
     "softmax, reshaped": (lambda m, x: m(x).softmax(1)[:, None].squeeze(1) * 1, "returns prob"),
     "sigmoid": (lambda m, x: m(x).sigmoid(), "returns probabilities"),
@@ -99,6 +110,96 @@ def test_a_head_that_is_not_there_is_told_from_one_that_is(demo):
         tt.Backbone(model, demo.taps, preprocessing=demo.preprocessing)
     with pytest.raises(tt.TTAMEError, match="has no head"):
         tt.load_backbone("timm/resnet10t", None, num_classes=0)
+    model.fc = nn.Dropout()
+    vit = tt.load_backbone("demo_vit")
+    no_head = copy.deepcopy(vit.model)
+    no_head.heads = nn.Identity()
+    for headless, taps in (
+        (model, demo.taps),
+        (nn.Sequential(model), ["0." + tap for tap in demo.taps]),
+        (nn.Sequential(*[*model.children()][:-1], nn.Flatten()), ["4", "5", "6"]),
+        (no_head, vit.taps),
+    ):
+        with pytest.raises(tt.TTAMEError, match="has no head"):
+            tt.Backbone(headless, taps, preprocessing=demo.preprocessing)
+
+
+class Counts(nn.Module):
+    """A classifier that counts its calls in a buffer."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = copy.deepcopy(model)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return self.model(x)
+
+
+class Hides(nn.Module):
+    """A classifier with a batch norm that is registered nowhere."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.hidden = copy.deepcopy(model), [nn.BatchNorm2d(3)]
+
+    def forward(self, x):
+        return self.model(self.hidden[0](x))
+
+
+@pytest.mark.happens("Classifiers", "its buffers change in evaluation mode", "refused, put back")
+def test_a_classifier_that_changes_itself_is_refused_and_left_as_it_was(demo):
+    model = Counts(demo.model)
+    with pytest.raises(tt.TTAMEError, match=r"the buffers \['calls'\] of .* change"):
+        tt.Backbone(model, ["model.layer2"], preprocessing=demo.preprocessing)
+    assert model.calls == 0
+
+
+@pytest.mark.happens(
+    "Classifiers",
+    "a batch norm in a plain list, or without running statistics",
+    "refused: an image's logits would hang on its batch",
+)
+def test_a_batch_norm_that_reads_the_batch_is_refused(demo):
+    with pytest.raises(tt.TTAMEError, match="other logits in another batch"):
+        tt.Backbone(Hides(demo.model), ["model.layer2"], preprocessing=demo.preprocessing)
+    model = copy.deepcopy(demo.model)
+    model.bn1 = nn.BatchNorm2d(model.conv1.out_channels, track_running_stats=False)
+    with pytest.raises(tt.TTAMEError, match="other logits in another batch"):
+        tt.Backbone(model, demo.taps, preprocessing=demo.preprocessing)
+
+
+@pytest.mark.happens("Classifiers", "a forward was put on one of its modules", "refused")
+def test_a_forward_that_leads_back_to_the_owners_modules_is_refused(demo):
+    model = copy.deepcopy(demo.model)
+    before = model.layer1.forward
+    model.layer1.forward = lambda x: before(x)
+    with pytest.raises(tt.TTAMEError, match="a forward was put on 'layer1'"):
+        tt.Backbone(model, demo.taps, preprocessing=demo.preprocessing)
+
+
+@pytest.mark.happens("Classifiers", "it is a Backbone already", "refused: see with_taps")
+def test_a_backbone_is_not_wrapped_again(demo):
+    with pytest.raises(tt.TTAMEError, match="is a Backbone already"):
+        tt.Backbone(demo, ["model.layer2"], preprocessing=demo.preprocessing)
+
+
+@pytest.mark.happens(
+    "Images and classes", "a backbone is given images of 0-255, standardised or grey", "refused"
+)
+def test_a_backbone_looks_at_its_images(demo):
+    images = torch.rand(2, 3, 64, 64)
+    for bad, words in (
+        (images * 255, "range from .* to 25"),
+        (demo.standardise(images), "range from -"),
+        ((images * 255).byte(), "uint8"),
+        (images[:, :1], r"\(2, 1, 64, 64\)"),
+        (images[0], r"\(3, 64, 64\)"),
+    ):
+        for door in (demo, demo.features):
+            with pytest.raises(tt.TTAMEError, match=words):
+                door(bad)
 
 
 @pytest.mark.happens("Classifiers", "a weight is NaN", "refused, and the tensor named")

@@ -114,3 +114,19 @@ def test_blocks_at_the_quarters_of_the_depth():
     assert blocks_over_depth(model, "blocks.11") == ("blocks.3", "blocks.6", "blocks.9")
     with pytest.raises(NotServedError, match="of blocks's kind there are 1"):
         blocks_over_depth(model, "blocks")
+
+
+def test_of_two_grids_that_would_do_the_one_of_the_images_proportions_is_taken():
+    assert to_grid(torch.rand(1, 8, 10, 12), "x", size=(64, 80)).shape == (1, 12, 8, 10)
+    assert to_grid(torch.rand(1, 12, 8, 10), "x", size=(64, 80)).shape == (1, 12, 8, 10)
+    assert to_grid(torch.rand(1, 8, 8, 8), "x", size=(64, 64)).shape == (1, 8, 8, 8)
+
+
+@pytest.mark.happens("Layers", "taps that are no list of names: {taps}", "refused")
+@pytest.mark.parametrize("taps", [[1], 3, "layer1", [], [None], ["layer1", "layer1"]])
+def test_taps_that_are_no_list_of_layers_are_refused(taps):
+    model = tt.load_backbone("demo_resnet")
+    with pytest.raises(tt.TTAMEError, match="the taps of|has no layer|no set of taps"):
+        tt.Backbone(model.model, taps, preprocessing=model.preprocessing)
+    with pytest.raises(tt.TTAMEError, match="has no layer 'foo'"):
+        model.output_of("foo", torch.rand(1, 3, 64, 64))
