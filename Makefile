@@ -17,6 +17,8 @@ override KILLS := $(value KILLS)
 quoted = '$(subst ','\'',$(1))'
 SETTINGS := $(call quoted,edition=$(EDITION)) $(call quoted,results=$(RESULTS)) \
   $(if $(DATA),$(call quoted,data_root=$(DATA))) $(foreach word,$(SET),$(call quoted,$(word)))
+# an OpenMP thread that waits sleeps: on a busy machine two that spin are 40 times slower
+export OMP_WAIT_POLICY ?= PASSIVE
 export PYTHONPATH :=
 export PYTHONDONTWRITEBYTECODE :=  # set, as in many containers, it has every notebook compile PyTorch's modules anew
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -15,6 +15,9 @@ from ttame_book.editions.keys import result_key
 from ttame_book.editions.schema import check
 from ttame_core.errors import TTAMEError
 
+# an OpenMP thread that waits sleeps, in every job: on a busy machine two that spin are 40 times slower
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def given_to_papermill(**values):
     """Parameters for a command line, quoted: no text of a user's is read by the shell."""

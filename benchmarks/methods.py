@@ -60,7 +60,7 @@ def overheads(backbone: tt.Backbone, masks: int, repeats: int) -> list[dict]:
 
     def library(kind: type) -> Callable[[], object]:
         def run() -> None:
-            with kind(_Logits(backbone), [layer], reshape) as cam:
+            with kind(_Logits(backbone, layer), [layer], reshape) as cam:
                 cam(image.clone().requires_grad_(), [ClassifierOutputTarget(int(c))])
 
         return run

@@ -3,6 +3,7 @@
 python book/pages.py results/demo "Title of the edition"
 """
 
+import csv
 import json
 import re
 import shutil
@@ -44,6 +45,10 @@ PAPER = {
     "The claims": ("a verdict on each", ["12_compare"]),
 }
 """What the paper shows, and the notebooks that show it here."""
+FAMILIES = ("library", "family", "member", "taps", "maps", "served by", "not by")
+"""Columns of the table of families that are shown."""
+OF_ATTENTION = {"transformer-lrp", "attention-rollout"}
+NO_PLAIN_VIT = "is no ViT with plain self-attention and a class token"
 
 
 def main(results: Path, title: str) -> None:
@@ -57,6 +62,7 @@ def main(results: Path, title: str) -> None:
     shutil.copytree(PROSE / "_static", book / "_static", ignore=hidden)
     for prose in (*PROSE.glob("*.md"), *PROSE.glob("*.csv")):
         shutil.copy(prose, book / prose.name)
+    write_families(PROSE / "families.csv", book)
     if COMMITTED.is_dir():
         shutil.copytree(COMMITTED, book / "imagenette-summary", ignore=hidden)
     config = yaml.safe_load((PROSE / "_config.yml").read_text())
@@ -87,6 +93,34 @@ def main(results: Path, title: str) -> None:
     parts.append({"caption": "Background", "chapters": [{"file": f} for f in BACKGROUND]})
     toc = {"format": "jb-book", "root": "intro", "parts": parts}
     (book / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+
+
+def write_families(table: Path, book: Path) -> None:
+    """Write the table of families as it is shown, and into its page how many are served."""
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (book / table.name).open("w", newline="") as file:
+        writer = csv.DictWriter(file, FAMILIES, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows({**row, "not by": reasons(row)} for row in rows)
+    counts = []
+    for library in dict.fromkeys(row["library"] for row in rows):
+        served = [bool(row["served by"]) for row in rows if row["library"] == library]
+        counts.append(f"{sum(served)} of {len(served)} of {library}'s")
+    page = book / "families.md"
+    page.write_text(page.read_text().replace("COUNTS", ", ".join(counts)))
+
+
+def reasons(row: dict[str, str]) -> str:
+    """Say why methods do not serve a family, but for what the page says of all plain ViTs."""
+    kept = []
+    for reason in row["not by"].split("; "):
+        names, _, why = reason.partition(": ")
+        if why == f"{row['member']} {NO_PLAIN_VIT}":
+            others = [name for name in names.split(", ") if name not in OF_ATTENTION]
+            reason = f"{', '.join(others)}: no plain ViT" if others else ""
+        kept += [reason] if reason else []
+    return "; ".join(kept)
 
 
 def executed(folder: Path) -> list[str]:
@@ -159,10 +193,16 @@ def reproduce(manifest: dict[str, Any], files: list[str]) -> str:
     return (
         f"{colons}{{admonition}} Reproduce this page\n:class: dropdown tip\n"
         f"{ticks}bash\n{command}\n{ticks}\n"
-        f"Commit `{manifest['commit']}`, {manifest['seconds']:.0f} s on {manifest['device']}.\n\n"
+        f"Commit `{manifest['commit']}`, {manifest['seconds']:.0f} s on {runs_on(manifest)}.\n\n"
         f"| parameter | value |\n|---|---|\n{rows}\n\n"
         f"All other settings are those of `config/{manifest['edition']}.yaml`.\n{data}{colons}"
     )
+
+
+def runs_on(manifest: dict[str, Any]) -> str:
+    """Name a run's device and, where it loaded a classifier, in what precision that ran."""
+    found = sorted(set(manifest.get("precision", {}).values()))  # older manifests have none
+    return ", ".join([manifest["device"], *found])
 
 
 def fence(mark: str, text: str, least: int = 3) -> str:
@@ -198,15 +238,15 @@ def provenance(manifests: list[dict[str, Any]]) -> str:
     """Write the page that says which command, commit, device and versions made every page."""
     rows = "\n".join(
         f"| [](/{m['page']}) | {m['started'][:16].replace('T', ' ')} | {m['seconds']:.0f} | "
-        f"{m['peak_memory_gb']} | {m['device']}, {m['threads']} | {m['seed']} | `{m['commit']}` |"
+        f"{m['peak_memory_gb']} | {runs_on(m)} | {m['threads']} | {m['seed']} | `{m['commit']}` |"
         for m in manifests
     )
     packages = "\n".join(f"| {k} | {v} |" for k, v in manifests[0]["versions"].items())
     return (
         "# Provenance\n\nEvery page of this edition, and what made it. The command is in the box on top of "
         "the page. A `+` behind a commit: files differed from it.\n\n"
-        "| page | started (UTC) | seconds | peak memory (GB) | device, threads | seed | commit |\n"
-        f"|---|---|---|---|---|---|---|\n{rows}\n\n## Versions\n\n| package | version |\n|---|---|\n"
+        "| page | started (UTC) | seconds | peak memory (GB) | device, precision | threads | seed | commit |\n"
+        f"|---|---|---|---|---|---|---|---|\n{rows}\n\n## Versions\n\n| package | version |\n|---|---|\n"
         f"{packages}\n"
     )
 

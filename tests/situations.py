@@ -14,9 +14,18 @@ import pytest
 
 PAGE = """# What happens when
 
-What people stumble over, tried on this project: {count} situations, each held by a test. Where
-something is refused, the error names the value, what was expected and what to do.
+These are {count} situations that people stumble over, each tried and held by a test, what is met
+first on top. Where something is refused, the error names the value, what was expected and what to
+do. What stands in quotes is a part of its message, and “…” what it says between.
 """
+ORDER = (
+    *("Classifiers", "Layers", "Images and classes", "Files", "Weights"),
+    *("Preprocessing and labels", "Training and explaining", "Measures and methods"),
+    *("Killed or stopped", "Two at once", "Broken files and full disks"),
+    *("Names that a shell or a page would read", "Same in, same out"),
+    "Configurations and parameters",
+)
+"""Kinds in the order of the page; what is not here comes before the last."""
 
 
 class Marked:
@@ -29,15 +38,27 @@ class Marked:
         for item in items:
             given = item.callspec.params if hasattr(item, "callspec") else {}
             for mark in item.iter_markers("happens"):
-                kind, *texts = mark.args
-                told = tuple(plain(text.format(**given)) for text in texts)
+                kind, situation, outcome = mark.args
+                words = {name: in_words(value) for name, value in given.items()}
+                told = plain(situation.format(**given)), plain(outcome.format(**words))
+                if re.fullmatch(r"\{\w+\}", outcome):  # a message alone is what an error says
+                    told = told[0], f"refused: “{told[1]}”"
                 self.rows.setdefault(kind, {})[told] = f"{item.path.name}::{item.originalname}"
 
 
+def in_words(pattern):
+    """Turn a regular expression that a message is held against into words; other values stay."""
+    if not isinstance(pattern, str):
+        return pattern
+    text = re.sub(r"(?<!\\)\.[*+]\??|\\[sdw][*+]?", " … ", pattern)  # anything between
+    text = re.sub(r"(?<![\w\\])\.(?=['\d])|(?<=['\d])\.$", "…", text)  # one sign, as a bracket
+    text = re.sub(r"(?<!\\)\|", "” or “", text)
+    return re.sub(r"\\(\W)", r"\1", text).removeprefix("^").removesuffix("$")
+
+
 def plain(text):
-    """Make a table's cell of a text, some of it perhaps a pattern."""
-    text = text.replace(".*", " … ").replace("\\", "").replace("|", "\\|")
-    return re.sub(r"\s+", " ", text).strip()
+    """Make a table's cell of a text."""
+    return re.sub(r"\s+", " ", text).strip().replace("|", "\\|")
 
 
 def page():
@@ -49,9 +70,11 @@ def page():
         )
     count = sum(map(len, marked.rows.values()))
     parts = [PAGE.format(count=count)]
-    for kind, rows in marked.rows.items():
+    place = {kind: i for i, kind in enumerate(ORDER)}
+    for kind in sorted(marked.rows, key=lambda kind: place.get(kind, len(ORDER) - 1.5)):
         parts.append(f"\n## {kind}\n\n| situation | what happens | test |\n|---|---|---|\n")
-        parts += [f"| {what} | {outcome} | `{test}` |\n" for (what, outcome), test in rows.items()]
+        rows = marked.rows[kind].items()
+        parts += [f"| {what} | {outcome} | `{test}` |\n" for (what, outcome), test in rows]
     return "".join(parts)
 
 

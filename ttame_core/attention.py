@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import TTAMEError, check_kind, check_number, check_whole, nearest
 from ttame_core.masking import upsample
 from ttame_core.recipes import ACTIVATIONS
 
@@ -81,9 +81,17 @@ class AttentionMechanism(nn.Module):
         squashed: bool = False,
     ):
         super().__init__()
+        if not len(channels):
+            raise TTAMEError(
+                "channels is empty; expected one number or more, each of a tapped layer"
+            )
         taps = len(channels) if taps is None else taps
-        if not 1 <= taps <= len(channels):
-            raise TTAMEError(f"taps is {taps}; expected 1 to {len(channels)}, as are tapped")
+        check_whole("taps", taps, 1, len(channels))
+        check_whole("num_classes", num_classes, 1)
+        check_number("smoothing", smoothing, 0, 100)
+        flags = {"skip": skip, "batch_norm": batch_norm, "branches": branches}
+        for name, flag in {**flags, "scaled": scaled, "squashed": squashed}.items():
+            check_kind(name, flag, bool, "True or False")
         self.channels = tuple(channels[-taps:])
         self.branches = nn.ModuleList(
             FeatureBranch(c, skip, batch_norm, activation) if branches else nn.Identity()

@@ -1,8 +1,11 @@
 """T-TAME: a frozen backbone and its attention mechanism, explaining in a single forward pass."""
 
+import inspect
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,12 +16,16 @@ from torch import Tensor, nn
 from ttame_core.attention import AttentionMechanism
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.labels import chosen_classes
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import TTAMEError, check_kind, check_whole, nearest, told
 from ttame_core.files import atomic_path
+from ttame_core.images.batches import SEEDS
 from ttame_core.images.explanation import Explanation
 from ttame_core.images.reading import check_images, fit_whole, read_image
 from ttame_core.masking import minmax, upsample
-from ttame_core.recipes import VARIANTS
+from ttame_core.recipes import ORDERS, VARIANTS
+
+OPTIONS = inspect.getfullargspec(AttentionMechanism.__init__).kwonlyargs
+PATH = (str, os.PathLike)
 
 
 class TTAME(nn.Module):
@@ -32,21 +39,27 @@ class TTAME(nn.Module):
         A row of Table VI (`VARIANTS`), or options of `AttentionMechanism`.
     seed : int
         Seed of the attention mechanism's initial weights.
+
+    Raises
+    ------
+    TTAMEError
+        For what is no backbone, no variant or no seed.
     """
+
+    seed: int | None  # None where the weights are a file's
 
     @torch.inference_mode(False)
     def __init__(self, backbone: Backbone, variant: str | dict = "proposed", seed: int = 0):
         super().__init__()
-        if isinstance(variant, str) and variant not in VARIANTS:
-            raise TTAMEError(f"variant {variant!r} is unknown; {nearest(variant, VARIANTS)}")
-        options = VARIANTS[variant] if isinstance(variant, str) else variant
-        self.backbone = backbone
-        self.variant = variant
+        check_kind("backbone", backbone, Backbone, "a tt.Backbone: wrap it, tt.Backbone(model)")
+        options = options_of(variant)
+        check_whole("seed", seed, 0, SEEDS)
+        self.backbone, self.variant, self.seed = backbone, variant, int(seed)
         channels = [shape[0] for shape in backbone.shapes]
         with torch.random.fork_rng(devices=[]):  # a seed of its own, and none taken from the caller
-            torch.manual_seed(seed)
+            torch.manual_seed(self.seed)
             self.attention = AttentionMechanism(channels, backbone.num_classes, **options)
-        self.attention.to(backbone.mean.device)
+        self.attention.to(backbone.mean)  # device and precision
 
     @torch.no_grad()
     def forward(
@@ -80,6 +93,10 @@ class TTAME(nn.Module):
             if whole:
                 picture, box = fit_whole(read_image(images), backbone.preprocessing)
             images = picture[None] if whole else backbone.read(images)
+        if isinstance(images, Tensor) and (images.is_meta or images.layout != torch.strided):
+            raise TTAMEError(
+                f"images are {images.layout} on {images.device}; expected pixels: images.to_dense(), and no meta device"
+            )
         check_images(images)
         images = images.to(backbone.mean)
         with backbone.held():
@@ -114,7 +131,13 @@ class TTAME(nn.Module):
         """Write the attention mechanism and what it belongs to, as safetensors.
 
         In half precision the file is half as large; ``metadata`` are further entries of its header.
+        A TTAMEError is raised for what is no path or no text, and if the file cannot be written.
         """
+        check_kind("path", path, PATH, "the name of a file to write, such as 'mine.safetensors'")
+        for key, value in metadata.items():
+            check_kind(
+                key, value, str, "a text, as all of a header is: str(...) or json.dumps(...)"
+            )
         state = {k: v.detach().cpu().contiguous() for k, v in self.attention.state_dict().items()}
         if half:
             state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
@@ -125,14 +148,15 @@ class TTAME(nn.Module):
     def load(cls, path: str | Path, backbone: Backbone) -> "TTAME":
         """Read an attention mechanism that `save` wrote for this very backbone, in evaluation mode.
 
-        Raises a TTAMEError if the file is missing or broken, or was trained on another classifier,
-        other weights, other preprocessing, other taps or another masking order.
+        Raises a TTAMEError if the file is missing or broken, its values do not fit or are not
+        finite, or it was trained on another classifier, other weights, other preprocessing, other
+        taps or another masking order.
         """
         metadata = cls.metadata(path)
         explainer = cls(backbone, json.loads(metadata["variant"]))
         expected = explainer.identity()
-        told, own = (json.loads(each.get("preprocessing", "{}")) for each in (metadata, expected))
-        if told and own | told == own:  # an older file lacks fields that came later
+        said, own = (json.loads(each.get("preprocessing", "{}")) for each in (metadata, expected))
+        if said and own | said == own:  # an older file lacks fields that came later
             metadata["preprocessing"] = expected["preprocessing"]
         for key in ("taps", "num_classes", "masking", "preprocessing", "backbone_fingerprint"):
             value = expected[key]
@@ -141,12 +165,24 @@ class TTAME(nn.Module):
                     f"the explainer {path} was trained with {key} {metadata.get(key)} (backbone "
                     f"{metadata.get('backbone')}), but this backbone has {value}; load that backbone, or train anew"
                 )
-        explainer.attention.load_state_dict(load_file(path))
+        state = load_file(path)
+        broken = [key for key, value in state.items() if not value.isfinite().all()]
+        try:
+            if broken:
+                raise RuntimeError(f"there are values that are not finite: {', '.join(broken)}")
+            explainer.attention.load_state_dict(state)
+        except RuntimeError as error:
+            raise TTAMEError(
+                f"the explainer {path} does not hold what its header says ({' '.join(str(error).split())}); train "
+                "anew, or take a whole copy"
+            ) from error
+        explainer.seed = None
         return explainer.eval()
 
     @staticmethod
     def metadata(path: str | Path) -> dict[str, str]:
         """Read what an explainer's file says of itself; raise a TTAMEError where it is none."""
+        check_kind("path", path, PATH, "the name of a file that TTAME.save wrote")
         if not Path(path).is_file():
             raise TTAMEError(f"there is no explainer at {path}; train one or correct the path")
         expected = "expected a file written by TTAME.save"
@@ -157,7 +193,48 @@ class TTAME(nn.Module):
             raise TTAMEError(f"{path} is no explainer ({error}); {expected}") from error
         if "variant" not in metadata:
             raise TTAMEError(f"{path} is no explainer; {expected}")
+        for key, fits in HEADER.items():
+            value = metadata.get(key, "{}" if key == "preprocessing" else None)  # that came later
+            try:
+                fine = fits(value)
+            except (TypeError, ValueError, RecursionError):  # no JSON, or no variant
+                fine = False
+            if not fine:
+                raise TTAMEError(
+                    f"{path} is no explainer that can be read, its header says {key} {told(value)}; train anew, or "
+                    "take a whole copy"
+                )
         return metadata
+
+
+def options_of(variant: Any) -> dict[str, Any]:
+    """Return a variant's options of `AttentionMechanism`; raise a TTAMEError where it is none."""
+    if isinstance(variant, str) and variant in VARIANTS:
+        return VARIANTS[variant]
+    if isinstance(variant, dict) and variant.keys() <= {*OPTIONS}:
+        return variant
+    unknown, valid = variant, [*VARIANTS]
+    if isinstance(variant, dict):
+        unknown, valid = next(key for key in variant if key not in OPTIONS), OPTIONS
+    elif not isinstance(variant, str):
+        raise TTAMEError(f"variant is {told(variant)}; expected a name, or a dict of {OPTIONS}")
+    raise TTAMEError(f"variant {told(unknown)} is unknown; {nearest(unknown, valid)}")
+
+
+def _layers(value: str) -> bool:
+    layers = json.loads(value)
+    return isinstance(layers, list) and all(isinstance(layer, str) for layer in layers)
+
+
+HEADER = {
+    "backbone": lambda value: value is not None,
+    "masking": lambda value: value in ORDERS,
+    "taps": _layers,
+    "num_classes": lambda value: int(value) > 0,
+    "preprocessing": lambda value: isinstance(json.loads(value), dict),
+    "variant": lambda value: options_of(json.loads(value)) is not None,
+}
+"""What a file's header has to say, each with a check of the text that it is."""
 
 
 def _in_order(file: bytes) -> bytes:

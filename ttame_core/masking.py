@@ -11,10 +11,14 @@ from ttame_core.recipes import ORDERS
 
 
 def minmax(maps: Tensor) -> Tensor:
-    """Scale each map ``(..., h, w)`` of any range to [0, 1]; a constant map becomes all zeros."""
+    """Scale each map ``(..., h, w)`` of any range to [0, 1].
+
+    A constant map becomes all zeros, and one that holds a NaN all NaN.
+    """
     low = maps.amin((-2, -1), keepdim=True)
     span = maps.amax((-2, -1), keepdim=True) - low
-    return torch.where(span > 0, (maps - low) / torch.where(span > 0, span, 1), 0.0)
+    constant = span == 0  # no NaN, which is not 0
+    return torch.where(constant, 0.0, (maps - low) / torch.where(constant, 1, span))
 
 
 def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:

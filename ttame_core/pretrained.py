@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ttame_core.classifiers.loading import load_backbone, takes_num_classes
-from ttame_core.errors import TTAMEError, nearest
-from ttame_core.explainer import TTAME
+from ttame_core.errors import TTAMEError, check_kind, nearest
+from ttame_core.explainer import PATH, TTAME
 from ttame_core.images.reading import Preprocessing
 
 SHIPPED = Path(__file__).parent / "explainers"
@@ -34,6 +34,7 @@ def load_explainer(name: str | Path, weights: Any = "DEFAULT", **options: Any) -
     TTAMEError
         If there is none, or its classifier cannot be loaded by name or has other weights.
     """
+    check_kind("name", name, PATH, "a ready-made explainer's name, or a file that TTAME.save wrote")
     own = Path(name).is_file() or Path(name).suffix == ".safetensors"
     file = Path(name) if own else SHIPPED / f"{name}.safetensors"
     if not file.is_file() and own:

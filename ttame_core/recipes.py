@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import TTAMEError, check_kind, check_number, check_whole, nearest
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "proposed": {},
@@ -32,7 +32,10 @@ MODES = ("eval", "train")
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The four lambdas of Eq. 11 and 17, the same for every backbone of the paper."""
+    """The four lambdas of Eq. 11 and 17, the same for every backbone of the paper.
+
+    A value that makes no sense raises a TTAMEError.
+    """
 
     ce: float = 1.5  # lambda 1, cross-entropy of the masked image
     area: float = 2.0  # lambda 2, all that is asked of the maps
@@ -40,15 +43,22 @@ class LossWeights:
     power: float = 0.3  # lambda 4, exponent of the area term
     released_variation: bool = False  # the released code's term in place of lambda 3's
 
+    def __post_init__(self) -> None:
+        _check_numbers(self, ce=(0, 1e6), area=(0, 1e6), variation=(0, 1e6), power=(1e-6, 100))
+        check_kind("released_variation", self.released_variation, bool, "True or False")
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train (Sec. IV-C): as the paper does, or the released code where it is silent."""
+    """How to train (Sec. IV-C): as the paper does, or the released code where it is silent.
+
+    A value that makes no sense raises a TTAMEError.
+    """
 
     steps: int = 320_000  # optimiser steps; 8 epochs of ImageNet-1k by 32
-    batch_size: int = 32
+    batch_size: int = 32  # at least 2, which batch norm needs
     max_lr: float = 1e-3  # peak of OneCycleLR
-    momentum: float = 0.9  # Nesterov
+    momentum: float = 0.9  # Nesterov; plain SGD where it is 0
     weight_decay: float = 5e-4  # on weights only, not on biases and batch norm
     other_classes: str = "uniform"  # or "in-batch", as released
     backbone_mode: str = (
@@ -63,11 +73,19 @@ class Recipe:
         for name, valid in {**choices, "mask": MASKS}.items():
             if (value := getattr(self, name)) not in valid:
                 raise TTAMEError(f"{name} {value!r} is unknown; {nearest(value, valid)}")
-        if self.steps < 1 or self.batch_size < 2 or self.max_lr <= 0:
-            raise TTAMEError(
-                f"steps {self.steps}, batch_size {self.batch_size}, max_lr {self.max_lr}; expected at least "
-                "1 step, 2 images a batch (batch norm needs them) and a positive rate"
-            )
+        for name, least in (("steps", 1), ("batch_size", 2)):
+            check_whole(name, value := getattr(self, name), least)
+            object.__setattr__(self, name, int(value))
+        _check_numbers(self, max_lr=(1e-12, 100), momentum=(0, 0.999999), weight_decay=(0, 1))
+        check_kind("loss", self.loss, LossWeights, "tt.LossWeights(ce=1.5, ...)")
+
+
+def _check_numbers(settings: Any, **ranges: tuple[float, float]) -> None:
+    """Raise a TTAMEError unless fields are numbers of their ranges; make plain ones of NumPy's."""
+    for name, (least, most) in ranges.items():
+        check_number(name, value := getattr(settings, name), least, most)
+        if type(value) is not int:  # 1 stays 1: recipes are compared by what is written of them
+            object.__setattr__(settings, name, float(value))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
 
 from ttame_core.classifiers.backbone import Backbone
-from ttame_core.errors import TTAMEError
-from ttame_core.explainer import TTAME
+from ttame_core.errors import TTAMEError, check_kind, check_whole
+from ttame_core.explainer import PATH, TTAME
 from ttame_core.files import atomic_path
-from ttame_core.images.folders import evenly, picture_of, stack
+from ttame_core.images.batches import SEEDS, batch_of, check_data_set, digest_of, endless_batches
+from ttame_core.images.folders import evenly
 from ttame_core.images.reading import check_images
 from ttame_core.losses import in_batch_other_classes, sample_other_classes, ttame_loss
 from ttame_core.masking import minmax
@@ -26,7 +25,12 @@ from ttame_core.progress import Tell
 from ttame_core.recipes import Recipe
 from ttame_core.warm_start import warm_start
 
+ROWS_AT_ONCE = {"cpu": 1}
+"""How many steps' losses are looked at together, 50 by default: an accelerator is waited for."""
+FLAT = 0.01  # a map's mean from 0 or 1, and its spread; of 16 healthy trainings the least is 0.024
 
+
+@torch.inference_mode(False)  # which turns gradients on, whatever the caller has turned off
 def train(
     explainer: TTAME,
     images: Any,
@@ -49,7 +53,7 @@ def train(
     explainer : TTAME
         The explainer to be trained.
     images : Dataset
-        Items with ``"image"`` ``(3, H, W)`` in [0, 1], or pairs that start with it;
+        Items with ``"image"`` ``(3, H, W)`` in [0, 1], or pairs that start with it, of one size;
         ``set_epoch(n)`` is called where it exists. Labels are not used: the target is the model
         truth.
     recipe : Recipe, optional
@@ -75,9 +79,17 @@ def train(
     Raises
     ------
     TTAMEError
-        If there are fewer images than a batch, some are not in [0, 1], or the loss is not finite.
+        If an argument is not of its kind, there are fewer images than a batch, some are not in
+        [0, 1] or of one size, or loss or weights are not finite. Maps that collapse are warned of.
     """
-    recipe = recipe or Recipe()
+    check_kind("explainer", explainer, TTAME, "a tt.TTAME(backbone)")
+    check_kind("recipe", recipe, (Recipe, type(None)), "a tt.Recipe(steps=..., max_lr=...)")
+    check_kind("checkpoint", checkpoint, (*PATH, type(None)), "the name of a file, or None")
+    check_whole("seed", seed, 0, SEEDS)
+    check_whole("checkpoint_every", checkpoint_every, 1)
+    check_whole("workers", workers)
+    check_data_set(images)
+    recipe, seed = recipe or Recipe(), int(seed)
     if fabric is None:
         from lightning_fabric import Fabric  # takes a second to import
 
@@ -87,51 +99,91 @@ def train(
         raise TTAMEError(
             f"{len(images)} training images do not fill a batch of {share}; give more images or a smaller batch_size"
         )
-    explainer.to(fabric.device)
-    initialise(explainer, images, recipe)
-    optimizer = _optimizer(explainer.attention, recipe)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=recipe.max_lr, total_steps=recipe.steps + 1, cycle_momentum=False
-    )
-    attention, optimizer = fabric.setup(explainer.attention, optimizer)
-    state: dict[str, Any] = {
-        "attention": attention,
-        "optimizer": optimizer,
-        "scheduler": scheduler,
-        "history": [],
-        "recipe": {**asdict(recipe), "seed": seed, "images": len(images)} | explainer.identity(),
-    }
-    _resume(fabric, checkpoint, state)
-    history = state["history"]
     backbone = explainer.backbone
-    if recipe.backbone_mode == "train":
-        backbone = deepcopy(backbone)  # its batch norm's statistics would drift, and stay so
-        backbone.frozen = False
-        backbone.model.train()
-    attention.train()
-    batches = _batches(fabric, images, recipe, seed, len(history), workers)
+    with backbone.held():  # others may be explaining with it
+        explainer.to(fabric.device)
+        initialise(explainer, images, recipe)
+        optimizer = _optimizer(explainer.attention, recipe)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=recipe.max_lr, total_steps=recipe.steps + 1, cycle_momentum=False
+        )
+        attention, optimizer = fabric.setup(explainer.attention, optimizer)
+        state: dict[str, Any] = {"attention": attention, "optimizer": optimizer}
+        state |= {"scheduler": scheduler, "history": []}
+        if checkpoint is not None:
+            run: dict[str, Any] = {"seed": seed, "explainer": explainer.seed, "images": len(images)}
+            run |= {"data": digest_of(images)} | explainer.identity()
+            state["recipe"] = asdict(recipe) | run
+            _resume(fabric, checkpoint, state)
+        if recipe.backbone_mode == "train":
+            backbone = deepcopy(backbone)  # its batch norm's statistics would drift, and stay so
+            backbone.frozen = False
+            backbone.model.train()
+        attention.train()
+    history, waiting = state["history"], []
+    remedy = f"try a smaller max_lr than {recipe.max_lr:g}"
+    good = "; the last good state is that after step {}, in {}"
+    kept = good.format(len(history) - 1, checkpoint) if history else ""
+    batches = endless_batches(fabric, images, recipe.batch_size, seed, len(history), workers)
     for step, batch in zip(range(len(history), recipe.steps), batches, strict=False):
-        lr = scheduler.get_last_lr()[0]
+        due = step + 1 == recipe.steps or (step + 1) % checkpoint_every == 0
         # of the step alone, so that a resumed training draws what an uninterrupted one would
         drawn = (seed * recipe.steps + step) * fabric.world_size + fabric.global_rank
-        draw = torch.Generator().manual_seed(drawn)
-        terms = training_step(backbone, attention, batch, recipe, draw)
-        row = {k: float(v.detach()) for k, v in terms.items()}
-        if not math.isfinite(row["total"]):
-            raise TTAMEError(
-                f"the loss is {row['total']} at step {step}; try a smaller max_lr than {recipe.max_lr}"
-            )
-        optimizer.zero_grad()
-        fabric.backward(terms["total"])
-        optimizer.step()
-        scheduler.step()
-        history.append({"step": step, "lr": lr} | row)
-        if checkpoint and (step + 1 == recipe.steps or (step + 1) % checkpoint_every == 0):
-            save_checkpoint(fabric, checkpoint, state)
+        draw = torch.Generator().manual_seed(drawn % SEEDS)
+        with explainer.backbone.held():  # whoever explains meanwhile changes the mechanism's mode
+            terms = training_step(backbone, attention, batch, recipe, draw)
+            row = {"step": step, "lr": scheduler.get_last_lr()[0]}
+            waiting.append(row | {name: term.detach() for name, term in terms.items()})
+            if due or len(waiting) >= ROWS_AT_ONCE.get(fabric.device.type, 50):
+                _collect(waiting, history, remedy + kept)
+            optimizer.zero_grad()
+            fabric.backward(terms["total"])
+            optimizer.step()
+            scheduler.step()
+        if due:
+            if not all(value.isfinite().all() for value in attention.state_dict().values()):
+                raise _diverged("weights are not finite", history[-1], remedy + kept)
+            if checkpoint is not None:
+                save_checkpoint(fabric, checkpoint, state)
+                kept = good.format(step, checkpoint)
         if progress:
             progress(step + 1, recipe.steps)
-    explainer.eval()
+    with explainer.backbone.held():
+        explainer.eval()
+    _warn_of_collapse(history)
     return history
+
+
+def _collect(waiting: list[dict], history: list[dict], remedy: str) -> None:
+    """Move rows to the history, all numbers at once; stop where a loss is not finite."""
+    names = [name for name, value in waiting[0].items() if isinstance(value, Tensor)]
+    values = torch.stack([row[name] for row in waiting for name in names])
+    for row, numbers in zip(waiting, values.view(len(waiting), -1).tolist(), strict=True):
+        history.append(row | dict(zip(names, numbers, strict=True)))
+        if not math.isfinite(history[-1]["total"]):
+            raise _diverged(f"loss is {history[-1]['total']}", history[-1], remedy)
+    waiting.clear()
+
+
+def _diverged(what: str, row: dict, remedy: str) -> TTAMEError:
+    return TTAMEError(f"the {what} at step {row['step']}, learning rate {row['lr']:.3g}; {remedy}")
+
+
+def _warn_of_collapse(history: list[dict]) -> None:
+    """Warn where the maps of the last tenth of the steps are all near 0, or near 1."""
+    rows = history[-max(1, len(history) // 10) :]
+    keys = ("truth_mean", "truth_spread", "others_mean")
+    mean, spread, others = (sum(row[key] for row in rows) / len(rows) for key in keys)
+    if spread < FLAT and not FLAT <= mean <= 1 - FLAT:
+        found = (
+            f"{mean:.3f} on average, with a spread of {spread:.3f} (of other classes {others:.3f})"
+        )
+        area = f"a {'smaller' if mean < FLAT else 'larger'} tt.LossWeights(area=...)"
+        warnings.warn(
+            f"the maps of the model truth have become all but constant, {found}; try a smaller max_lr, the variant "
+            f"'scaled', more steps, or {area}",
+            stacklevel=4,  # the caller of train, which is decorated
+        )
 
 
 @torch.no_grad()
@@ -139,7 +191,7 @@ def initialise(explainer: TTAME, images: Any, recipe: Recipe) -> None:
     """Prepare a mechanism for its first step: its feature maps' scales, a warm start."""
     backbone, seen = explainer.backbone, None
     if explainer.attention.scales is not None:
-        batch = stack(evenly(images, recipe.batch_size)).to(backbone.mean.device)
+        batch = batch_of(evenly(images, recipe.batch_size)).to(backbone.mean.device)
         check_images(batch)
         seen = backbone.features(batch)
         explainer.attention.measure_scales(seen[1])
@@ -184,32 +236,11 @@ def _optimizer(attention: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     """SGD with weight decay on the convolutions' weights alone."""
     weights = [p for p in attention.parameters() if p.ndim > 1]
     rest = [p for p in attention.parameters() if p.ndim <= 1]
-    groups: list[dict] = [
-        {"params": weights, "weight_decay": recipe.weight_decay},
-        {"params": rest},
-    ]
-    return torch.optim.SGD(groups, lr=recipe.max_lr, momentum=recipe.momentum, nesterov=True)
-
-
-def _batches(
-    fabric: Any, images: Any, recipe: Recipe, seed: int, skip: int, workers: int
-) -> Iterator[Tensor]:
-    """Yield batches for ever, an order an epoch that depends on seed and epoch only."""
-    share = recipe.batch_size * fabric.world_size
-    per_epoch = len(images) // share
-    epoch, first = divmod(skip, per_epoch)
-    while True:
-        if hasattr(images, "set_epoch"):
-            images.set_epoch(epoch)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        order = torch.randperm(len(images), generator=generator)
-        mine = order[: per_epoch * share].view(per_epoch, fabric.world_size, recipe.batch_size)
-        chosen = mine[first:, fabric.global_rank].flatten().tolist()
-        for batch in DataLoader(Subset(images, chosen), recipe.batch_size, num_workers=workers):
-            pictures = picture_of(batch)
-            check_images(pictures)  # here, where no accelerator waits for the answer
-            yield pictures.to(fabric.device)
-        epoch, first = epoch + 1, 0
+    decayed: dict = {"params": weights, "weight_decay": recipe.weight_decay}
+    nesterov = recipe.momentum > 0
+    return torch.optim.SGD(
+        [decayed, {"params": rest}], recipe.max_lr, recipe.momentum, nesterov=nesterov
+    )
 
 
 def save_checkpoint(fabric: Any, path: str | Path, state: dict[str, Any]) -> None:
@@ -223,17 +254,17 @@ def save_checkpoint(fabric: Any, path: str | Path, state: dict[str, Any]) -> Non
     fabric.barrier()
 
 
-def _resume(fabric: Any, path: str | Path | None, state: dict[str, Any]) -> None:
+def _resume(fabric: Any, path: str | Path, state: dict[str, Any]) -> None:
     """Take over a checkpoint's state, where it is of the same training."""
-    if path is None or not Path(path).is_file():
+    if not Path(path).is_file():
         return
     try:
         values = torch.load(path, map_location=fabric.device, weights_only=True)
         if values["recipe"] != state["recipe"]:
             return  # of another training: train anew
     except Exception as error:  # of many types: damaged bytes raise what they come to
-        told = f"{path} is no checkpoint that can be read ({error!r}), and is named .broken now"
-        warnings.warn(f"{told}; it is trained anew", stacklevel=3)
+        what = f"{path} is no checkpoint that can be read ({error!r}), and is named .broken now"
+        warnings.warn(f"{what}; it is trained anew", stacklevel=4)
         if fabric.is_global_zero:  # it is kept: it may have been named by mistake
             os.replace(path, f"{path}.broken")
         return

@@ -4,6 +4,7 @@ What it does is in ``stub.json`` of the working directory: files by notebook, an
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ def main(arguments):
     notebook, out = (Path(word) for word in arguments if word.endswith(".ipynb"))
     told = json.loads(Path("stub.json").read_text())
     how = told["how"].get(notebook.stem)
+    Path("environment.json").write_text(json.dumps(dict(os.environ)))
     with Path("ran.txt").open("a") as log:
         log.write(f"{notebook.stem} {' '.join(arguments)}\n")
     if how == "slow":

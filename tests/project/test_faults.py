@@ -218,7 +218,7 @@ def test_results_that_cannot_be_written_stop_a_run_before_any_work(mounted, tmp_
     given = {"edition": "smoke", "backbone": "demo_vit"}
     (tmp_path / "file").touch()
     for place in (mounted("ro"), tmp_path / "file"):
-        words = "smoke cannot be written to .*name another folder by results"
+        words = "smoke' cannot be written to .*name another folder by results"
         with pytest.raises(tt.TTAMEError, match=words):
             tb.start_run("03_train", {**given, "results": str(place)})
 

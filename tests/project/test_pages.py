@@ -1,5 +1,6 @@
 """Pages of the book, made of executed notebooks and their manifests."""
 
+import csv
 import importlib.util
 import json
 
@@ -58,6 +59,7 @@ def a_manifest(**changes):
         "started": "2026-03-04T05:06:07+00:00",
         "seconds": 61.7,
         "device": "cpu",
+        "precision": {"demo_vit": "float32"},
         "seed": 0,
         "threads": 2,
         "versions": {"python": "3.11", "torch": "2.14.1"},
@@ -137,7 +139,7 @@ def test_a_page_is_titled_by_its_backbone_and_begins_with_how_to_make_it_again(m
     assert first.source.splitlines()[0] == "# Evaluation: demo_vit"
     assert tags(box) == {"reproduce"}
     assert a_manifest()["command"] in box.source
-    assert "Commit `abc123+`, 62 s on cpu." in box.source
+    assert "Commit `abc123+`, 62 s on cpu, float32." in box.source
     assert "| `methods` | `['rise']` |" in box.source and "config/smoke.yaml" in box.source
     assert about["page"] == f"demo_vit/{NAME}" and about["commit"] == "abc123+"
     copied = {file.name: file.read_text() for file in folder.iterdir() if file.suffix != ".ipynb"}
@@ -148,6 +150,39 @@ def test_a_page_is_titled_by_its_backbone_and_begins_with_how_to_make_it_again(m
 def test_a_run_without_data_offers_none():
     assert "download" not in pages.reproduce(a_manifest(), [])
     assert "<b.csv>" in pages.reproduce(a_manifest(), ["a.csv", "b.csv"])
+
+
+def test_the_table_of_families_is_shown_with_counts_and_says_once_what_holds_for_all(tmp_path):
+    no_vit = "is no ViT with plain self-attention and a class token"
+    row = "a,{0},m{0},tap,8@4x3,{1},{2},raw\n".format
+    rows = [
+        row(1, "t-tame", f'"transformer-lrp, attention-rollout: m1 {no_vit}"'),
+        row(
+            2, "t-tame", f'"iia, transformer-lrp, attention-rollout: m2 {no_vit}; rise: too large"'
+        ),
+        row(3, "", "no taps found; choose some"),
+    ]
+    head = "library,family,member,taps,maps,served by,not by,raw\n"
+    (tmp_path / "families.csv").write_text(head + "".join(rows))
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "families.md").write_text("T-TAME serves COUNTS.")
+    pages.write_families(tmp_path / "families.csv", tmp_path / "book")
+    assert (tmp_path / "book" / "families.md").read_text() == "T-TAME serves 2 of 3 of a's."
+    shown = list(csv.DictReader((tmp_path / "book" / "families.csv").open(newline="")))
+    assert [r["not by"] for r in shown] == [
+        "",
+        "iia: no plain ViT; rise: too large",
+        "no taps found; choose some",
+    ]
+    assert "raw" not in shown[0] and shown[0]["maps"] == "8@4x3"
+    assert (ROOT / "book" / "families.md").read_text().count("COUNTS") == 1
+    assert no_vit == pages.NO_PLAIN_VIT and no_vit in (ROOT / "book" / "families.csv").read_text()
+
+
+def test_a_run_without_a_classifier_has_no_precision():
+    assert pages.runs_on({"device": "cpu"}) == "cpu"
+    both = {"device": "A100", "precision": {"a": "bfloat16", "b": "bfloat16"}}
+    assert pages.runs_on(both) == "A100, bfloat16"
 
 
 def test_the_contents_link_each_table_of_the_paper_to_the_pages_that_there_are():
@@ -170,7 +205,7 @@ def test_the_provenance_has_a_row_a_page():
     told = pages.provenance([{**a_manifest(), "page": "demo_vit/05_road"}])
     row = next(line for line in told.splitlines() if "05_road" in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[1:] == ["2026-03-04 05:06", "62", "1.5", "cpu, 2", "0", "`abc123+`"]
+    assert cells[1:] == ["2026-03-04 05:06", "62", "1.5", "cpu, float32", "2", "0", "`abc123+`"]
     assert "| torch | 2.14.1 |" in told
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import ttame_core as tt
 from ttame_core.masking import minmax, upsample
@@ -183,3 +184,94 @@ def test_a_whole_photograph_is_explained_in_its_proportions(tmp_path):
     assert torch.equal(whole.classes, explainer(square[None]).classes)
     again = minmax(upsample(explainer(square[None], whole.classes).maps, (64, 64))[:, 21:42])
     assert torch.allclose(whole.maps, again, atol=1e-6)
+
+
+def _spoiled(state, how):
+    if how == "nan":
+        state["fusion.bias"][3] = torch.nan
+    elif how == "missing":
+        del state["branches.1.conv.weight"]
+    else:
+        state["fusion.bias"] = torch.zeros(9)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("nan", "not finite: fusion.bias"), ("missing", "Missing key"), ("shape", "size mismatch")],
+)
+@pytest.mark.happens("Weights", "an explainer's file with a tensor that is {how}", "{message}")
+def test_tensors_that_are_not_those_of_the_header_are_told(how, message, tiny, tmp_path):
+    file = tmp_path / "e.safetensors"
+    tt.TTAME(tiny).save(file)
+    save_file(_spoiled(load_file(file), how), file, tt.TTAME.metadata(file))
+    expected = rf"e\.safetensors does not hold what its header says \(.*{message}.*; train anew, or"
+    with pytest.raises(tt.TTAMEError, match=expected) as raised:
+        tt.TTAME.load(file, tiny)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_no_path_and_no_text_is_told(tiny, tmp_path):
+    explainer = tt.TTAME(tiny)
+    for call in (lambda: explainer.save(None), lambda: tt.TTAME.load(None, tiny)):
+        with pytest.raises(tt.TTAMEError, match="path is None; expected the name of a file"):
+            call()
+    with pytest.raises(tt.TTAMEError, match="note is 3; expected a text"):
+        explainer.save(tmp_path / "e.safetensors", note=3)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"backbone": torch.nn.Linear(1, 1)}, "backbone is a Linear; expected a tt.Backbone: wrap"),
+        ({"variant": {"skp": True}}, "variant 'skp' is unknown; did you mean 'skip'"),
+        ({"variant": None}, "variant is None; expected a name, or a dict of"),
+        ({"variant": ["scaled"]}, r"variant is \['scaled'\]; expected a name"),
+        ({"variant": {"skip": "no"}}, "skip is 'no'; expected True or False"),
+        ({"variant": {"smoothing": -1}}, "smoothing is -1; expected a finite number"),
+        ({"variant": {"taps": 1.5}}, "taps is 1.5; expected a whole number"),
+        ({"seed": "a"}, "seed is 'a'; expected a whole number"),
+        ({"seed": -1}, "seed is -1; expected a whole number, at least 0"),
+    ],
+)
+@pytest.mark.happens(
+    "Training and explaining",
+    "an explainer made of a plain model, or with no variant or seed",
+    "told, with what was expected",
+)
+def test_what_no_explainer_is_made_of_is_told(given, message, tiny):
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.TTAME(**{"backbone": tiny, **given})
+
+
+def test_a_mechanism_of_no_taps_is_told():
+    with pytest.raises(tt.TTAMEError, match="channels is empty; expected one number or more"):
+        tt.AttentionMechanism([], 10)
+
+
+@pytest.mark.parametrize(
+    "image", [torch.ones(1, 3, 16, 16).to_sparse(), torch.ones(1, 3, 16, 16, device="meta")]
+)
+def test_images_without_pixels_are_told(image, tiny):
+    with pytest.raises(tt.TTAMEError, match="expected pixels: images"):
+        tt.TTAME(tiny)(image)
+
+
+@pytest.mark.happens("Training and explaining", "torch's default is float64", "as in float32")
+def test_a_mechanism_is_in_its_backbones_precision(tiny, noise):
+    torch.set_default_dtype(torch.float64)
+    try:
+        explainer = tt.TTAME(tiny)
+        assert explainer.explain(noise.images).dtype == torch.float32
+        history = tt.train(explainer, noise, tt.Recipe(steps=2, batch_size=6))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert len(history) == 2
+
+
+def test_an_explainer_knows_its_seed_unless_it_was_loaded(tiny, tmp_path):
+    explainer = tt.TTAME(tiny, seed=7)
+    explainer.save(tmp_path / "e.safetensors")
+    assert explainer.seed == 7 and "seed" not in explainer.attention.state_dict()
+    assert tt.TTAME.load(tmp_path / "e.safetensors", tiny).seed is None

@@ -39,6 +39,16 @@ def test_minmax():
     assert torch.equal(tt.minmax(maps)[1], torch.zeros(2, 2))
 
 
+@pytest.mark.happens("Training and explaining", "a map with a value that is no number", "stays so")
+def test_a_map_that_is_no_number_is_not_made_one_of_zeros():
+    maps = torch.rand(2, 4, 4)
+    maps[1, 2, 3] = torch.nan
+    assert tt.minmax(maps)[1].isnan().all() and not tt.minmax(maps)[0].isnan().any()
+    constant = torch.full((1, 4, 4), 0.5, requires_grad=True)
+    tt.minmax(constant).sum().backward()
+    assert constant.grad.isfinite().all()
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     v=st.floats(0, 100), side=st.integers(2, 20), levels=st.integers(1, 5), seed=st.integers(0, 9)

@@ -144,3 +144,40 @@ def test_a_file_that_is_not_there_is_no_name_of_a_ready_made_one(tmp_path):
         tt.TTAMEError, match=r"there is no explainer at .*mine\.safetensors; correct"
     ):
         tt.load_explainer(tmp_path / "mine.safetensors")
+
+
+@pytest.mark.parametrize("name", [None, 3, ["demo_resnet"]])
+def test_what_is_no_name_of_an_explainer_is_told(name):
+    with pytest.raises(tt.TTAMEError, match=r"name is .*; expected a ready-made explainer's name"):
+        tt.load_explainer(name)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("variant", "{"),
+        ("variant", '{"foo": 1}'),
+        ("variant", '"unheard_of"'),
+        ("variant", "null"),
+        ("preprocessing", "[1]"),
+        ("preprocessing", "{"),
+        ("taps", '["stem"'),
+        ("taps", "[1]"),
+        ("num_classes", "many"),
+        ("masking", "neither"),
+        ("backbone", None),
+        ("taps", None),
+    ],
+)
+@pytest.mark.happens("Weights", "an explainer whose header says {key} {value}", "refused in words")
+def test_a_broken_header_is_told_whoever_reads_it(key, value, tiny, tmp_path):
+    tt.TTAME(tiny).save(tmp_path / "good.safetensors")
+    about = tt.TTAME.metadata(tmp_path / "good.safetensors")
+    about = {k: v for k, v in {**about, key: value}.items() if v is not None}
+    file = tmp_path / "broken.safetensors"
+    save_file(load_file(tmp_path / "good.safetensors"), file, about)
+    for read in (tt.load_explainer, lambda file: tt.TTAME.load(file, tiny), tt.TTAME.metadata):
+        with pytest.raises(tt.TTAMEError) as raised:
+            read(file)
+        told = f"is no explainer that can be read, its header says {key} {value!r}; train anew, or"
+        assert told in str(raised.value)

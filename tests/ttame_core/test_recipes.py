@@ -1,23 +1,54 @@
 """What can be chosen, and what cannot."""
 
+import math
+
+import numpy as np
 import pytest
 
 import ttame_core as tt
 from ttame_core.recipes import MASKS, MODES, OTHER_CLASSES, STARTS, TRAINED
+
+NUMBER = "expected a finite number"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"other_classes": "inbatch"}, "did you mean 'in-batch'"),
-        ({"steps": 0}, "at least 1 step"),
-        ({"batch_size": 1}, "batch norm"),
-        ({"max_lr": -1.0}, "positive rate"),
+        *(
+            ({"steps": n}, "steps is .*; expected a whole number, at least 1")
+            for n in (0, 2.5, "3")
+        ),
+        ({"steps": math.nan}, "steps is nan; expected a whole number"),
+        *(({"batch_size": n}, "batch_size is .* whole number, at least 2") for n in (1, 4.0, True)),
+        *(({"max_lr": n}, f"max_lr is .*; {NUMBER}") for n in (-1.0, 0, math.nan, math.inf, 1e9)),
+        *(({"momentum": n}, f"momentum is .*; {NUMBER}") for n in (5, 1, math.nan, "0", -0.1)),
+        *(({"weight_decay": n}, f"weight_decay is .*; {NUMBER}") for n in (-1, 2, None)),
+        ({"loss": {"ce": 1}}, "loss is {'ce': 1}; expected tt.LossWeights"),
+        ({"loss": None}, "loss is None; expected tt.LossWeights"),
     ],
 )
+@pytest.mark.happens("Training and explaining", "a recipe with {options}", "{message}")
 def test_recipes_that_cannot_be(options, message):
     with pytest.raises(tt.TTAMEError, match=message):
         tt.Recipe(**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ce", "1"), ("area", -1), ("variation", math.nan), ("power", -1), ("power", 0), ("ce", 1e9)],
+)
+def test_weights_of_the_loss_that_cannot_be(name, value):
+    with pytest.raises(tt.TTAMEError, match=f"{name} is {value!r}; {NUMBER}"):
+        tt.LossWeights(**{name: value})
+    with pytest.raises(tt.TTAMEError, match="released_variation is 3; expected True or False"):
+        tt.LossWeights(released_variation=3)
+
+
+def test_numbers_of_numpy_are_plain_ones_in_a_recipe():
+    recipe = tt.Recipe(steps=np.int64(3), max_lr=np.float32(0.5), momentum=0, weight_decay=1)
+    assert [type(v) for v in (recipe.steps, recipe.max_lr, recipe.momentum)] == [int, float, int]
+    assert recipe == tt.Recipe(steps=3, max_lr=0.5, momentum=0, weight_decay=1)
 
 
 def test_the_default_recipe_is_the_papers():

@@ -1,14 +1,20 @@
 """Training: frozen means frozen, same seed same bytes, resumed equals uninterrupted."""
 
+import threading
+import warnings
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import ttame_core as tt
+from tests.conftest import Noise
 from tests.ttame_core.methods.models import RightHalf, RightHalfViT, looking_right
+from ttame_core import training
 from ttame_core.attention import AttentionMechanism
+from ttame_core.images.batches import digest_of
 from ttame_core.images.folders import evenly
 from ttame_core.losses import sample_other_classes
 from ttame_core.masking import upsample
@@ -113,6 +119,7 @@ def test_worker_processes_change_nothing(tiny, noise):
 
 
 @pytest.mark.parametrize("others", ["uniform", "in-batch"])
+@pytest.mark.filterwarnings("ignore:the maps of the model truth")  # where the area counts alone
 @pytest.mark.slow
 def test_each_term_of_the_loss_is_the_one_that_falls_where_it_counts_alone(tiny, noise, others):
     """Whoever asks for the class alone gets it, for small maps small ones, for smooth ones those."""
@@ -269,6 +276,7 @@ def test_a_train_mode_backbone_drifts_in_a_copy_only(tiny, noise):
         tt.Recipe(backbone_mode="frozen")
 
 
+@pytest.mark.filterwarnings("ignore:the maps of the model truth")  # at so high a rate
 @pytest.mark.parametrize("kind", [RightHalf, RightHalfViT])
 @pytest.mark.parametrize("variant", ["proposed", "scaled", "l_cam_img"])
 def test_trained_methods_learn_which_half_the_model_looks_at(kind, variant):
@@ -280,3 +288,248 @@ def test_trained_methods_learn_which_half_the_model_looks_at(kind, variant):
     maps = upsample(explainer(images[:4], torch.zeros(4, dtype=torch.long)).maps, (16, 16))
     left, right = maps[..., :8].sum((1, 2)), maps[..., 8:].sum((1, 2))
     assert (right > left).all()
+
+
+WITH = "Training and explaining"
+
+
+@pytest.mark.happens(WITH, "another thread explains while an explainer is trained", "both as alone")
+def test_explaining_meanwhile_changes_no_training(tiny, noise):
+    recipe = replace(RECIPE, steps=40)
+    alone = tt.TTAME(tiny)
+    expected = tt.train(alone, noise, recipe)
+    explainer, done = tt.TTAME(tiny), threading.Event()
+
+    def explain():
+        while not done.is_set():
+            explainer(noise.images[:1])
+
+    other = threading.Thread(target=explain)
+    other.start()
+    try:
+        found = tt.train(explainer, noise, recipe)
+    finally:
+        done.set()
+        other.join()
+    assert found == expected
+    assert same(state(explainer.attention), state(alone.attention))
+    assert not explainer.attention.training
+
+
+@pytest.mark.parametrize("of", ["images", "files", "seed"])
+@pytest.mark.happens(WITH, "a checkpoint of a training with other {of}", "is not taken over")
+def test_a_checkpoint_of_other_images_is_not_taken(of, tiny, noise, tmp_path):
+    tt.train(tt.TTAME(tiny), noise, RECIPE, checkpoint=tmp_path / "c")
+    images, explainer = Noise(), tt.TTAME(tiny, seed=int(of == "seed"))
+    fresh = tt.TTAME(tiny, seed=explainer.seed)
+    if of == "images":
+        images.images[-1] = 1 - images.images[-1]
+    if of == "files":
+        images.files = ["a.png"]
+    seen = []
+    found = tt.train(
+        explainer, images, RECIPE, checkpoint=tmp_path / "c", progress=lambda *done: seen.append(1)
+    )
+    assert len(seen) == RECIPE.steps
+    assert found == tt.train(fresh, images, RECIPE)
+
+
+def test_images_drawn_anew_are_resumed_and_draw_what_they_did_before(tiny, tmp_path):
+    class Mirrored(Noise):
+        def __getitem__(self, index):
+            image = self.images[index]
+            return {"image": image.flip(2) if torch.rand(()) < 0.5 else image}
+
+    assert digest_of(Mirrored()) == digest_of(Mirrored()) != digest_of(Noise())
+    torch.manual_seed(1)
+    plain = tt.train(tt.TTAME(tiny), Mirrored(), RECIPE)
+    torch.manual_seed(1)
+    assert tt.train(tt.TTAME(tiny), Mirrored(), RECIPE, checkpoint=tmp_path / "c") == plain
+    seen = []
+    again = tt.train(
+        tt.TTAME(tiny), Mirrored(), RECIPE, checkpoint=tmp_path / "c", progress=seen.append
+    )
+    assert again == plain and not seen
+
+
+def test_an_interrupted_explainer_goes_on_itself(tiny, noise, tmp_path):
+    whole, _ = trained(tiny, noise)
+
+    def kill(done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    explainer, options = tt.TTAME(tiny), {"checkpoint": tmp_path / "c", "checkpoint_every": 2}
+    with pytest.raises(KeyboardInterrupt):
+        tt.train(explainer, noise, RECIPE, progress=kill, **options)
+    seen = []
+    tt.train(explainer, noise, RECIPE, progress=lambda done, total: seen.append(done), **options)
+    assert seen == [5, 6, 7] and same(state(explainer.attention), whole)
+
+
+IMAGE = torch.rand(3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"recipe": {"steps": 3}}, "recipe is {'steps': 3}; expected a tt.Recipe"),
+        ({"checkpoint": 3}, "checkpoint is 3; expected the name of a file"),
+        ({"checkpoint_every": 0}, "checkpoint_every is 0; expected a whole number, at least 1"),
+        ({"workers": -1}, "workers is -1; expected a whole number, at least 0"),
+        ({"seed": 1.5}, "seed is 1.5; expected a whole number"),
+        ({"seed": -1}, "seed is -1; expected a whole number, at least 0"),
+        ({"seed": 2**63}, "seed is 9223372036854775808; expected a whole number"),
+        ({"images": None}, "images are None; expected a data set of single images: a tt.ImageF"),
+        ({"images": iter([])}, "images are a list_iterator; expected a data set"),
+        ({"images": torch.rand(9, 3, 16, 16)}, "images are a Tensor; expected a data set"),
+        ({"images": "photos"}, "images are 'photos'; expected a data set"),
+        (
+            {"images": torch.utils.data.DataLoader(Noise())},
+            "images are a DataLoader; expected a data set of single images: give its .dataset",
+        ),
+        (
+            {"images": [IMAGE] * 6},
+            r"images is a Tensor \[3, 16, 16\]; expected a dict with 'image'",
+        ),
+        ({"images": [IMAGE.numpy()] * 6}, r"images is a ndarray \[3, 16, 16\]; expected a dict"),
+        ({"images": ["a.png"] * 6}, "images is a str; expected a dict with 'image'"),
+        ({"images": [Image.new("RGB", (16, 16))] * 6}, "images is a Image; expected a dict"),
+        ({"images": [{"image": Image.new("RGB", (16, 16))}] * 6}, "'image'] with a Image; exp"),
+        ({"images": [{"pixel_values": IMAGE}] * 6}, "images is a dict .'pixel_values'.; expected"),
+        ({"images": [("a.png", 3)] * 6}, "images is a tuple with a str; expected"),
+        ({"images": [{"image": IMAGE[0]}] * 6}, r"with a Tensor \[16, 16\]; expected a dict"),
+        (
+            {"images": [(IMAGE, 0), (IMAGE[:, 1:], 0)] * 3},
+            "images of a batch are of sizes 15 x 16, 16 x 16; resize or crop all to one.*random_crop",
+        ),
+    ],
+)
+@pytest.mark.happens(
+    WITH,
+    "an argument of a training that is not of its kind, or images without a picture",
+    "told, with what was expected",
+)
+def test_what_cannot_be_trained_with_is_told(given, message, tiny, noise):
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.train(tt.TTAME(tiny), **{"images": noise, "recipe": RECIPE, **given})
+
+
+@pytest.mark.parametrize(("variant", "workers"), [("scaled", 0), ("proposed", 1)])
+def test_an_item_without_a_picture_is_told_wherever_it_is_read(variant, workers, tiny):
+    with pytest.raises(tt.TTAMEError, match=r"images is a Tensor \[3, 16, 16\]; expected a dict"):
+        tt.train(tt.TTAME(tiny, variant), [IMAGE] * 6, RECIPE, workers=workers)
+
+
+def test_a_backbone_is_no_explainer(tiny, noise):
+    with pytest.raises(tt.TTAMEError, match=r"explainer is a Backbone; expected a tt\.TTAME"):
+        tt.train(tiny, noise, RECIPE)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.happens(WITH, "a training where gradients are turned off", "as where they are on")
+def test_gradients_are_turned_on(mode, tiny, noise):
+    expected, _ = trained(tiny, noise)
+    with mode():
+        assert same(trained(tiny, [{"image": i.clone()} for i in noise.images])[0], expected)
+
+
+def test_pairs_and_numpys_pictures_are_trained_on_alike(tiny, noise):
+    expected, _ = trained(tiny, noise)
+    assert same(trained(tiny, [(image, 0) for image in noise.images])[0], expected)
+    assert same(trained(tiny, [{"image": i.numpy()} for i in noise.images])[0], expected)
+
+
+def test_without_momentum_it_is_plain_sgd(tiny, noise):
+    found = tt.train(tt.TTAME(tiny), noise, replace(RECIPE, momentum=0))
+    assert found != tt.train(tt.TTAME(tiny), noise, RECIPE)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 50])
+def test_numbers_brought_over_together_are_those_of_each_step(
+    at_once, tiny, noise, tmp_path, monkeypatch
+):
+    expected, history = trained(tiny, noise)
+    monkeypatch.setitem(training.ROWS_AT_ONCE, "cpu", at_once)
+    options = {"checkpoint": tmp_path / "c", "checkpoint_every": 5}
+    found = trained(tiny, noise, **options)
+    assert same(found[0], expected) and found[1] == history
+    assert trained(tiny, noise, **options)[1] == history  # the checkpoint has all rows
+
+
+@pytest.mark.parametrize("at_once", [1, 50])
+@pytest.mark.happens(
+    WITH, "a loss that is not finite", "stops, with the rates to change and the last good state"
+)
+def test_where_a_training_diverged_and_what_is_left_of_it(
+    at_once, tiny, noise, tmp_path, monkeypatch
+):
+    rate = trained(tiny, noise)[1][5]["lr"]
+    monkeypatch.setitem(training.ROWS_AT_ONCE, "cpu", at_once)
+    step, calls = training.training_step, []
+
+    def diverging(*args):
+        calls.append(1)
+        terms = step(*args)
+        return terms | {"total": terms["total"] * (torch.nan if len(calls) >= 6 else 1)}
+
+    monkeypatch.setattr(training, "training_step", diverging)
+    file = tmp_path / "{c}"
+    for checkpoint, kept in (
+        (None, ""),
+        (file, f"; the last good state is that after step 3, in {file}"),
+    ):
+        calls.clear()
+        with pytest.raises(tt.TTAMEError) as raised:
+            trained(tiny, noise, checkpoint=checkpoint, checkpoint_every=4)
+        told = (
+            f"the loss is nan at step 5, learning rate {rate:.3g}; try a smaller max_lr than 0.05"
+        )
+        assert str(raised.value) == told + kept
+
+
+def test_weights_that_are_not_finite_are_neither_kept_nor_returned(tiny, noise, tmp_path):
+    def spoil(done, total):
+        if done == 7:
+            raise AssertionError("it went on")
+
+    step = torch.optim.SGD.step
+    explainer = tt.TTAME(tiny)
+
+    def spoiled(self, *args, **options):
+        step(self, *args, **options)
+        explainer.attention.fusion.bias.data[3] = torch.inf
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", spoiled)
+        with pytest.raises(tt.TTAMEError, match="the weights are not finite at step 0, learning"):
+            tt.train(
+                *(explainer, noise, replace(RECIPE, steps=1)),
+                **{"checkpoint": tmp_path / "c", "progress": spoil},
+            )
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(("level", "less"), [(-40.0, "smaller"), (40.0, "larger")])
+@pytest.mark.happens(WITH, "maps that are all near 0 or 1 at the end", "a warning, with remedies")
+def test_a_collapse_is_warned_of(level, less, tiny, noise):
+    explainer = tt.TTAME(tiny)
+    explainer.attention.fusion.bias.data[:] = level
+    with pytest.warns(UserWarning, match=f"all but constant, .*max_lr.*a {less} tt.Loss") as told:
+        tt.train(explainer, noise, replace(RECIPE, max_lr=1e-6))
+    assert len(told) == 1 and told[0].filename == __file__
+
+
+@pytest.mark.parametrize("variant", tt.VARIANTS)
+@pytest.mark.parametrize("steps", [1, 7])
+def test_a_healthy_training_is_not_warned_of(variant, steps, tiny, noise):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tt.train(tt.TTAME(tiny, variant), noise, replace(RECIPE, steps=steps))
+
+
+def test_a_broken_checkpoint_is_told_to_who_trains(tiny, noise, tmp_path):
+    (tmp_path / "c").write_bytes(b"no checkpoint")
+    with pytest.warns(UserWarning, match=r"is named \.broken now; it is trained anew") as told:
+        trained(tiny, noise, checkpoint=tmp_path / "c")
+    assert told[0].filename == __file__

@@ -4,13 +4,13 @@ import os
 import re
 import zlib
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from ttame_book.editions.schema import read_yaml, validate
+from ttame_book.editions.schema import folder_name, read_yaml, validate
 from ttame_book.editions.splits import DATA
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.methods.registry import METHODS
@@ -45,12 +45,15 @@ class Configuration:
     overruled : str
         The settings that overrule the file, in short; empty where none does. Such runs have a
         folder of their own in ``home/variations``: the edition's book shows no number of theirs.
+    precisions : dict of str to str
+        In what the classifiers run that were loaded so far, ``float32`` or ``bfloat16``, by name.
     """
 
     config: dict[str, Any]
     root: Path
     home: Path
     overruled: str = ""
+    precisions: dict[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def read(
@@ -152,7 +155,7 @@ class Configuration:
     def folder(self, backbone: str) -> Path:
         """Folder of a backbone's outputs."""
         self.entry(backbone)
-        return self.results / backbone.replace("/", "-")
+        return self.results / folder_name(backbone)
 
     def code(self, backbone: str) -> list[str]:
         """Modules that make a backbone and its images."""
@@ -184,17 +187,18 @@ class Configuration:
 
         A TTAMEError is raised if another process has them, or nothing can be written.
         """
-        lock = FileLock(self.results / "logs" / f"{run}.lock", is_singleton=True)
+        file = self.results / "logs" / f"{run}.lock"
         try:
-            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(file, is_singleton=True)
             lock.acquire(timeout=PATIENCE)
         except Timeout as error:
             raise TTAMEError(
                 f"{run} runs already into {self.results}; wait for it, or stop it"
             ) from error
-        except OSError as error:
+        except (OSError, ValueError) as error:  # of a name that no system takes
             raise TTAMEError(
-                f"{self.results} cannot be written to ({error}); name another folder by results"
+                f"{str(self.results)!r} cannot be written to ({error}); name another folder by results"
             ) from error
         return lock
 

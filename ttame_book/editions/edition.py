@@ -6,13 +6,14 @@ from dataclasses import asdict, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import torch
 
 from ttame_book.editions.configuration import SHIPPED, Configuration
 from ttame_book.editions.keys import training_key
+from ttame_book.editions.loadable import check_loadable
 from ttame_book.editions.splits import open_images
 from ttame_book.editions.trained import Training
 from ttame_core.classifiers.backbone import Backbone
@@ -26,6 +27,24 @@ from ttame_core.recipes import TRAINED, LossWeights, Recipe
 
 class Edition(Configuration):
     """A configuration whose backbones, images, recipes and explainers can be loaded."""
+
+    @classmethod
+    def read(
+        cls,
+        name: str,
+        settings: dict[str, Any] | None = None,
+        *,
+        results: str | None = None,
+        root: str | Path | None = None,
+    ) -> Self:
+        """Read and check an edition as `Configuration.read` does, and what needs torch for it.
+
+        Further raises a TTAMEError for a classifier that no library has, a preprocessing that makes
+        no sense, and an option that a method does not take.
+        """
+        edition = super().read(name, settings, results=results, root=root)
+        check_loadable(edition.config, f"config/{name}.yaml")
+        return edition
 
     def entry(self, backbone: str) -> dict[str, Any]:
         """Settings of a backbone; other ImageNet classifiers run on the edition's photographs."""
@@ -56,9 +75,17 @@ class Edition(Configuration):
         elif weights and Path(weights).suffix:
             weights = self.root / weights
         taps, masking = taps or entry.get("taps"), masking or entry.get("masking")
-        given = entry.get("preprocessing")
-        backbone = load_backbone(name, weights, taps, masking=masking, preprocessing=given)
-        return backbone.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+        backbone = load_backbone(
+            name,
+            weights,
+            taps,
+            masking=masking,
+            preprocessing=entry.get("preprocessing"),
+            precision=self.config.get("precision", "auto"),
+        )
+        backbone.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+        self.precisions[name] = backbone.precision
+        return backbone
 
     def images(self, backbone: Backbone, split: str) -> Any:
         """Open a split of a backbone's images, cropped and resized as its weights ask for.
@@ -165,6 +192,8 @@ class Edition(Configuration):
             "seed": self.seed + seed,
             "data": self.config["data"][self.entry(name_of)["data"]],
             "code": training_key(self, name_of),
+            # as it is asked for: an explainer that a GPU trained serves on a CPU
+            **{key: self.config[key] for key in ("precision",) if key in self.config},
             **asdict(recipe),
         }
         return Training(

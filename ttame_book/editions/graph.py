@@ -128,7 +128,8 @@ def step_key(edition: Configuration, step: Step, backbone: str) -> str:
     """Key of what a step writes for a backbone: code, settings, photographs and weights."""
     entry = edition.entry(backbone)
     settings: dict[str, Any] = {"entry": entry, "data": edition.config["data"][entry["data"]]}
-    for name in ("seed", *step.settings):
+    of_all = ("seed", "precision") if "precision" in edition.config else ("seed",)
+    for name in (*of_all, *step.settings):
         section, _, part = name.partition(".")
         found = edition.config.get(section)
         settings[name] = found.get(part) if part and found else found

@@ -13,14 +13,15 @@ from ttame_core.metrics.cache import KeptConfidences, KeptMaps
 def kept_answers(edition: Edition, backbone: Backbone) -> KeptConfidences:
     """Keep a classifier's answers: a killed run goes on from them, a repeated one asks nothing."""
     folder = edition.home / edition.folder(backbone.name).name / "answers"
-    return KeptConfidences(backbone, folder, answers_key(edition, backbone.name))
+    about = answers_key(edition, backbone.name, backbone.precision)
+    return KeptConfidences(backbone, folder, about)
 
 
 def kept_maps(
     edition: Edition, backbone: Backbone, name: str, method: Method, options: dict[str, Any]
 ) -> KeptMaps:
     """Keep a method's maps, for all runs of the edition: they do not depend on its settings."""
-    settings = {"options": options, **backbone.identity()}
+    settings = {"options": options, "precision": backbone.precision, **backbone.identity()}
     about = maps_key(edition, backbone.name, METHODS[name].made_by, settings)
     folder = edition.home / edition.folder(backbone.name).name / "maps" / name
     return KeptMaps(method, folder, about)

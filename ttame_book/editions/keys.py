@@ -59,9 +59,10 @@ def training_key(edition: "Configuration", backbone: str) -> str:
     return result_key(code, inputs=edition.photographs(backbone, "train"))
 
 
-def answers_key(edition: "Configuration", backbone: str) -> str:
+def answers_key(edition: "Configuration", backbone: str, settings: Any = None) -> str:
     """Key of a classifier's kept answers; what was asked is known by the images themselves."""
-    return result_key(["ttame_core.metrics.perturbations", *edition.classifier_code(backbone)])
+    code = ["ttame_core.metrics.perturbations", *edition.classifier_code(backbone)]
+    return result_key(code, settings)
 
 
 def maps_key(edition: "Configuration", backbone: str, made_by: str, settings: Any = None) -> str:

@@ -1,5 +1,6 @@
 """What made a result: commit, versions, machine."""
 
+import json
 import platform
 import subprocess
 import sys
@@ -22,11 +23,29 @@ PACKAGES = (
 
 REPRODUCES = {
     "here": "versions, threads and machine as here: the same bytes, but for times, costs and run_id",
-    "elsewhere": "two threads in place of one: AD of an image up to 0.27 points apart (mean 0.002), "
-    "deletion up to 0.93 (mean 0.003)",
-    "measured": "smoke edition, demo_vit, two cores, by make twice",
+    "threads": "two threads in place of one: AD of an image up to 0.27 points apart (mean 0.002), "
+    "deletion up to 0.93 (mean 0.003); smoke edition, demo_vit, two cores, by make twice",
+    "devices": "a GPU runs classifiers in bfloat16 where it has it, a CPU in float32: AD of an image "
+    "may differ by points (not measured); precision: float32 in the configuration has both in one",
 }
 """What a run again gives, and how far apart it was where a machine's sums take another order."""
+TOLD: dict[str, type | tuple] = {
+    "device": str,
+    "threads": int,
+    "seconds": (int, float),
+    "peak_memory_gb": (int, float, type(None)),
+    "commit": str,
+}
+"""What a table of runs shows of each manifest, and of which types it is."""
+
+
+def read_manifest(file: Path) -> dict[str, Any]:
+    """Read a manifest; a ValueError says what in it is none."""
+    found = json.loads(file.read_text())
+    for name, kinds in TOLD.items():
+        if not isinstance(found, dict) or not isinstance(found.get(name, ()), kinds):
+            raise ValueError(f"no {name} of a run in it")
+    return found
 
 
 def machine() -> dict[str, Any]:

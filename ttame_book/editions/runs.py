@@ -21,7 +21,7 @@ from papermill.translators import PythonTranslator
 
 from ttame_book.editions.configuration import SETTINGS, project_root
 from ttame_book.editions.edition import Edition, read_result
-from ttame_book.editions.manifest import commit, machine
+from ttame_book.editions.manifest import TOLD, commit, machine, read_manifest
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.files import atomic_path
 
@@ -108,13 +108,11 @@ class Run:
         peak memory in GB, commit.
         """
         files = sorted(self.edition.results.glob("[!.]*/[0-9][0-9]_*.json"))
-        manifests = [read_result(file, lambda f: json.loads(f.read_text())) for file in files]
+        manifests = [read_result(file, read_manifest) for file in files]
         with atomic_path(self.folder / name) as path:
             path.write_text(json.dumps([*manifests, self.manifest()], indent=1) + "\n")
         self.outputs.append(name)
-        runs = pd.DataFrame(
-            manifests, columns=["device", "threads", "seconds", "peak_memory_gb", "commit"]
-        )
+        runs = pd.DataFrame(manifests, columns=[*TOLD])
         runs["seconds"] = [f"{seconds / 60:.1f}" for seconds in runs["seconds"]]
         runs.insert(0, "backbone", [file.parent.name for file in files])
         runs.insert(1, "run", [file.stem for file in files])
@@ -148,6 +146,7 @@ class Run:
             "seconds": round((datetime.now(UTC) - self.started).total_seconds(), 1),
             "seed": self.edition.seed,
             "outputs": self.outputs,
+            "precision": self.edition.precisions,
             **machine(),
         }
 
@@ -192,6 +191,27 @@ def start_run(notebook: str, namespace: dict[str, Any]) -> Run:
     TTAMEError
         For an unknown or ill-typed parameter, edition or backbone, with the nearest valid names.
     """
+    parameters, edition = check_parameters(notebook, namespace)
+    torch.manual_seed(edition.seed)
+    folder = edition.results
+    if "backbone" in parameters:
+        folder = edition.folder(parameters["backbone"])
+    elif notebook == MAKES_BACKBONES:
+        folder = edition.results / "backbones"
+    lock = edition.hold(f"{os.path.relpath(folder, edition.results)}/{notebook}")
+    folder.mkdir(parents=True, exist_ok=True)
+    namespace["_ttame_started"] = True
+    return Run(notebook, parameters, edition, folder, lock)
+
+
+def check_parameters(notebook: str, namespace: dict[str, Any]) -> tuple[dict[str, Any], Edition]:
+    """Check a notebook's parameters as `start_run` does, and run or write nothing.
+
+    Returns
+    -------
+    tuple of dict and Edition
+        The parameters that were given, and the edition that they name and overrule.
+    """
     known = parameters_of(project_root() / "notebooks" / f"{notebook}.ipynb")
     literals = (str, int, float, list, dict, tuple, type(None))
     given = {
@@ -211,13 +231,10 @@ def start_run(notebook: str, namespace: dict[str, Any]) -> Run:
                 f"parameter {name} ({known[name].help}) is {value!r}; expected {wanted}{hint}"
             )
     parameters: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    if missing := ({"edition", "backbone"} & known.keys()) - parameters.keys():
+        raise TTAMEError(f"{notebook} has no {' and no '.join(sorted(missing))}; give a name by -p")
     settings = {k: v for k, v in parameters.items() if k in SETTINGS}
     edition = Edition.read(parameters["edition"], settings, results=parameters.get("results"))
-    torch.manual_seed(edition.seed)
-    folder = edition.folder(parameters["backbone"]) if "backbone" in known else edition.results
-    if notebook == MAKES_BACKBONES:
-        folder = edition.results / "backbones"
-    lock = edition.hold(f"{os.path.relpath(folder, edition.results)}/{notebook}")
-    folder.mkdir(parents=True, exist_ok=True)
-    namespace["_ttame_started"] = True
-    return Run(notebook, parameters, edition, folder, lock)
+    if "backbone" in parameters:
+        edition.entry(parameters["backbone"])
+    return parameters, edition

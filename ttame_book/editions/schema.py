@@ -13,7 +13,7 @@ from PIL.Image import Resampling
 from ttame_book.editions.splits import DATA
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.methods.registry import METHODS
-from ttame_core.recipes import CROP_MODES, ORDERS, OTHER_CLASSES, TRAINED, VARIANTS
+from ttame_core.recipes import CROP_MODES, ORDERS, OTHER_CLASSES, TRAINED, VARIANTS, Recipe
 
 REGISTRIES: dict[str, list[str | None]] = {
     "kind": [*DATA],
@@ -25,6 +25,8 @@ REGISTRIES: dict[str, list[str | None]] = {
     "interpolation": [filter.name.lower() for filter in Resampling],
 }
 """Names that the schema leaves to those who define them."""
+TAKEN = ("summary", "backbones", "logs", "book", "variations")
+"""Folders of an edition's results that are no backbone's."""
 DRAFT = jsonschema.Draft202012Validator
 # no number that is not finite, and no 3.0 for a whole one
 NUMBERS = DRAFT.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int).redefine(
@@ -79,6 +81,13 @@ def validate(config: Any, root: Path, source: str) -> None:
             raise TTAMEError(
                 f"{source}, {place}: {kind} {name!r} is unknown; {nearest(name, valid)}"
             )
+    _check_folders(config["backbones"], source)
+    for place, size, data, count in _batches(config):
+        if size > count:
+            raise TTAMEError(
+                f"{source}, {place}.batch_size is {size}, and data.{data}.train {count}; expected a batch of the "
+                "images there are to train on: a smaller one, or more images"
+            )
 
 
 def check(values: Any, root: Path, source: str, part: str | None = None) -> None:
@@ -119,3 +128,45 @@ def _references(config: dict[str, Any]) -> Iterator[tuple[str, str, str, Iterabl
         yield f"claims.{family}", "backbone", name, backbones
     for name in config["ablate"].get("backbones", ()):
         yield "ablate.backbones", "backbone", name, backbones
+
+
+def folder_name(backbone: str) -> str:
+    """Return what the folder of a backbone's outputs is called."""
+    return backbone.replace("/", "-")
+
+
+def _check_folders(backbones: Iterable[str], source: str) -> None:
+    """Raise a TTAMEError unless each backbone has a folder of its own, that nothing else uses."""
+    owners: dict[str, str] = dict.fromkeys(TAKEN, "the edition itself")
+    for name in backbones:
+        folder = folder_name(name)
+        same = folder.casefold()  # as some file systems have it
+        if folder.startswith(".") or same in owners:
+            whose = f"that of {owners[same]}" if same in owners else "hidden"
+            raise TTAMEError(
+                f"{source}, backbones: the folder {folder!r} of {name!r} would be {whose}; expected a name whose folder "
+                "is its own: leave it out, or put it into an edition of its own"
+            )
+        owners[same] = repr(name)
+
+
+def _batches(config: dict[str, Any]) -> Iterator[tuple[str, int, str, int]]:
+    """Batches of all trainings: place, size, data, and how many images of them there are."""
+    for name, entry in config["backbones"].items():
+        data = entry["data"]
+        spec = config["data"][data]
+        places = {"train": config, f"data.{data}.recipe": spec, f"backbones.{name}.train": entry}
+        of_all = [
+            (place, section.get(place.rpartition(".")[2], {})) for place, section in places.items()
+        ]
+        trained = {"trained": config, f"backbones.{name}.trained": entry}
+        for method in TRAINED:
+            apart = [
+                (f"{place}.{method}", section.get("trained", {}).get(method, {}))
+                for place, section in trained.items()
+            ]
+            sizes = [
+                (place, s["batch_size"]) for place, s in (*of_all, *apart) if "batch_size" in s
+            ]
+            place, size = sizes[-1] if sizes else ("train", Recipe.batch_size)
+            yield place, size, data, spec.get("train", size)

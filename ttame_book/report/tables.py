@@ -96,7 +96,7 @@ def best_marked(means: pd.DataFrame, controls: Iterable[str] = CONTROLS) -> Styl
         return [marks.get((*i, column.name), "") for i in column.index]
 
     table.attrs["marks"] = marks  # for Markdown, which knows no style
-    styled = table.style.apply(style, axis=0).format(na_rep="")
+    styled = as_text(table.style.apply(style, axis=0), "")
     return styled.set_table_attributes('class="dataframe"')
 
 
@@ -175,9 +175,17 @@ def _by_columns(cells: pd.Series) -> pd.DataFrame:
 
 def save_display(run: Run, table: pd.DataFrame | Styler, name: str) -> Styler:
     """Write a table to be read as CSV, Markdown and LaTeX; return it styled, for the page."""
-    styled = table if isinstance(table, Styler) else table.style
+    styled = table if isinstance(table, Styler) else as_text(table.style)
     csv = styled.data.fillna("").to_csv()  # type: ignore[attr-defined]
     run.save_texts({".csv": csv, ".md": markdown(styled), ".tex": latex(styled)}, name)
+    return styled
+
+
+def as_text(styled: Styler, missing: str | None = None) -> Styler:
+    """Have a page show cells and labels of a table as they are, tags included."""
+    styled = styled.format(na_rep=missing, escape="html")
+    for axis in (0, 1):
+        styled = styled.format_index(escape="html", axis=axis)  # type: ignore[arg-type]
     return styled
 
 

@@ -224,7 +224,7 @@ class Backbone(nn.Module):
         """Name a class in words."""
         return self.labels[index]
 
-    def class_index(self, words: str) -> int:
+    def class_index(self, words: str | int) -> int:
         """Find a class by its name, its number, or a part of its name that no other has.
 
         For instance ``"285"``, ``"Egyptian cat"``, ``"egyptian_cat"`` or ``"egyptian"``; raises a

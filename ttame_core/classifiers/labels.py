@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights
 
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import TTAMEError, check_kind, nearest, told
 
 IMAGENET_CLASSES = tuple(ResNet50_Weights.DEFAULT.meta["categories"])
 
@@ -25,10 +26,10 @@ def class_names(model: nn.Module, count: int) -> tuple[str, ...]:
     names = getattr(getattr(model, "config", None), "id2label", None)
     if not names and of_timm.get("num_classes") == count:
         names = of_timm.get("label_names")
-    if names and len(names) <= count:
-        pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
+    if isinstance(names, Mapping | Sequence) and 0 < len(names) <= count:
         # transformers calls classes LABEL_7 that have no names
-        own = {int(i): str(n) for i, n in pairs if n is not None and n != f"LABEL_{i}"}
+        pairs = _numbered(names)
+        own = {i: str(n) for i, n in pairs if n is not None and n != f"LABEL_{i}"}
         words = of_timm.get("label_descriptions") or {}
         if own:
             own = {i: words.get(name, name) for i, name in own.items()}
@@ -43,18 +44,32 @@ def class_names(model: nn.Module, count: int) -> tuple[str, ...]:
     return tuple(f"class {i}" for i in range(count))
 
 
-def find_class(words: str, labels: Sequence[str], classifier: str) -> int:
+def _numbered(names: Mapping | Sequence) -> list[tuple[int, Any]]:
+    """Pair names with their numbers: by what they are listed by, or by their places."""
+    if isinstance(names, Mapping):
+        try:
+            return [(int(i), name) for i, name in names.items()]
+        except (TypeError, ValueError):
+            names = list(names.values())
+    return list(enumerate(names))
+
+
+def find_class(words: str | int, labels: Sequence[str], classifier: str) -> int:
     """Find a class by its name, its number, or a part of its name; see `Backbone.class_index`."""
-    words, last = words.strip(), len(labels) - 1
+    last = len(labels) - 1
+    if isinstance(words, Integral) and not isinstance(words, bool):
+        if not 0 <= words <= last:
+            raise TTAMEError(f"class {words} of {classifier}; expected 0 to {last}")
+        return int(words)
+    check_kind(f"a class of {classifier}", words, str, "its name, a part of it, or its number")
+    words = str(words).strip()
     if not words:
         raise TTAMEError("the class is empty; give a name, a part of one, or a number")
     plain = [_plain(label) for label in labels]
     found = [i for i, label in enumerate(labels) if label.strip() == words]
     found = found or [i for i, label in enumerate(plain) if label == _plain(words)]
-    if not found and re.fullmatch(r"-?\d+", words):  # behind the names, which may be numbers
-        if not 0 <= int(words) <= last:
-            raise TTAMEError(f"class {words} of {classifier}; expected 0 to {last}")
-        return int(words)
+    if not found and re.fullmatch(r"-?\d{1,18}", words):  # behind the names, which may be numbers
+        return find_class(int(words), labels, classifier)
     found = found or [i for i, label in enumerate(plain) if _plain(words) in label]
     if len(found) == 1:
         return found[0]
@@ -88,17 +103,15 @@ def chosen_classes(classes: Any, scores: Tensor, labels: Sequence[str], classifi
         index = find_class(classes, labels, classifier)
         return torch.full((count,), index, device=scores.device)
     if not isinstance(classes, Tensor):
-        if not isinstance(classes, Sequence | np.ndarray) or not len(classes):
+        listed = isinstance(classes, Sequence) and not isinstance(classes, bytes | bytearray)
+        listed = listed or (isinstance(classes, np.ndarray) and classes.ndim == 1)
+        if not listed or not len(classes):
             raise TTAMEError(
-                f"classes are {classes!r}; expected a tensor, how many of the most confident ones (an int), "
+                f"classes are {told(classes)}; expected a tensor, how many of the most confident ones (an int), "
                 "one in words, or a list of words and numbers"
             )
         # numbers are numbers, also where classes are called by some
-        whole = [isinstance(c, int | np.integer) and not isinstance(c, bool) for c in classes]
-        named = [
-            int(c) if number else find_class(str(c), labels, classifier)
-            for c, number in zip(classes, whole, strict=True)
-        ]
+        named = [find_class(c, labels, classifier) for c in classes]
         classes = torch.tensor(named).expand(count, -1)
     check_classes(classes, count, len(labels), many=True)
     return classes.to(scores.device)
@@ -113,9 +126,10 @@ def check_classes(classes: Any, count: int, num_classes: int, many: bool = False
     if not isinstance(classes, Tensor):
         raise TTAMEError(f"classes are a {type(classes).__name__}; expected a tensor {expected}")
     shapes = (1, 2) if many else (1,)
-    if classes.dtype != torch.int64 or classes.ndim not in shapes or len(classes) != count:
+    whole = classes.dtype == torch.int64 and classes.layout == torch.strided
+    if not whole or classes.ndim not in shapes or len(classes) != count or not classes.numel():
         raise TTAMEError(f"classes are {tuple(classes.shape)} {classes.dtype}; expected {expected}")
-    if classes.numel() and not (classes.min() >= 0 and classes.max() < num_classes):
+    if not (classes.min() >= 0 and classes.max() < num_classes):
         raise TTAMEError(
             f"classes range from {classes.min()} to {classes.max()}; the classifier has 0 to {num_classes - 1}"
         )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
-from ttame_core.errors import TTAMEError
+from ttame_core.errors import TTAMEError, check_kind
 
 PHOTOGRAPHS = (
     *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2"),
@@ -68,6 +68,8 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
 
     Raises a TTAMEError that names the file for whatever goes wrong here or in the block.
     """
+    expected = "the path of an image file (str or Path); write what is in memory to a file first"
+    check_kind("an image to be read", path, (str, os.PathLike), expected)
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):

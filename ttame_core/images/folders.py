@@ -23,7 +23,7 @@ from timm.data import ImageNetInfo
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import TTAMEError, check_kind, check_whole, nearest
 from ttame_core.images.decoding import (
     DECODERS,
     NEVER_DECODED,
@@ -34,12 +34,15 @@ from ttame_core.images.decoding import (
     read_image,
 )
 from ttame_core.images.explanation import SOFTWARE
-from ttame_core.images.reading import Transform
+from ttame_core.images.reading import Transform, check_transform, transformed
 
 GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill [0, 1) evenly however many are taken
 SPLITS = ("train", "val", "test")
-HOUSEKEEPING = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information"}
-"""Folders of file systems and their tools, beside those whose names begin with a dot."""
+HOUSEKEEPING = {
+    *("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information"),
+    *("lost+found", "node_modules"),
+}
+"""Folders of file systems and tools, beside what begins with a dot, or ``~$`` as locks do."""
 LONGEST = 225  # bytes of a name, of the 255 that file systems take: a digest may be added
 Report = Callable[[TTAMEError], object]
 """Is told of what cannot be read: it raises the error, or notes it and lets the rest be read."""
@@ -73,7 +76,7 @@ def image_files(root: Path, report: Report = refuse) -> list[Path]:
             found.append(path)
             continue
         try:
-            entries = [e for e in os.scandir(path) if not e.name.startswith(".")]
+            entries = [e for e in os.scandir(path) if not e.name.startswith((".", "~$"))]
         except OSError as error:
             why = f"cannot be read ({error.strerror}); change its permissions, or leave it out"
             report(TTAMEError(f"the folder {printable(path)} {why}"))
@@ -137,7 +140,7 @@ class ImageFolder(Dataset):
     root : str or Path
         The folder.
     transform : callable
-        Makes ``(3, H, W)`` in [0, 1] of a picture, with a random generator.
+        Makes ``(3, H, W)`` in [0, 1] of a picture, with a random generator: ``backbone.crop``.
     part : slice, optional
         Part of the images in a seeded order, so that disjoint parts can be validation and test.
     seed : int
@@ -166,6 +169,10 @@ class ImageFolder(Dataset):
         seed: int = 0,
         on_error: str = "raise",
     ):
+        check_kind("root", root, (str, os.PathLike), "the path of a folder of images")
+        check_kind("part", part, (slice, type(None)), "a slice of images, such as slice(0, 100)")
+        check_whole("seed", seed)
+        check_transform(transform)
         self.root = Path(root)
         if on_error not in ("raise", "skip"):
             raise TTAMEError(f"on_error is {on_error!r}; {nearest(on_error, ['raise', 'skip'])}")
@@ -177,6 +184,10 @@ class ImageFolder(Dataset):
         if part is not None:
             order = np.random.default_rng(seed).permutation(len(files))
             first, last = part.start or 0, len(files) if part.stop is None else part.stop
+            for end in (first, last):
+                check_whole("an end of part", end, -len(files))
+            if part.stop is not None and 0 <= last <= first:
+                raise TTAMEError(f"{part} is empty; expected a part of 1 image or more of {name}")
             if last > len(files) or not len(order[part]):
                 earlier = f" ({first} of them for another part)" if first else ""
                 raise TTAMEError(
@@ -234,7 +245,7 @@ class ImageFolder(Dataset):
         rng = np.random.default_rng([self.seed, self.epoch, index])
         picture = read_image(file)
         try:
-            item = {"image": self.transform(picture, rng), "id": self._id(file)}
+            item = {"image": transformed(self.transform, picture, rng), "id": self._id(file)}
         except TTAMEError as error:  # no crop of it is possible
             raise TTAMEError(f"{printable(file)}: {error}") from error
         if self.labels:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from operator import index
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import TTAMEError, nearest, told
 from ttame_core.images.decoding import read_image as read_image
 from ttame_core.recipes import CROP_MODES
 
@@ -25,6 +26,10 @@ INTERPOLATIONS = {
 """Names of resampling filters, as classifiers' published preprocessing has them."""
 Transform = Callable[[Image.Image, np.random.Generator], Tensor]
 """Makes ``(3, H, W)`` in [0, 1] of a picture, with a source of randomness."""
+A_TRANSFORM = (
+    "expected backbone.crop, or a callable of picture and NumPy generator that gives a tensor (3, H, W) in [0, 1]; of a "
+    "torchvision transform t make one by lambda picture, rng: t(picture)"
+)
 Resize = int | tuple[int, int]
 """The shorter side, or height and width whatever the picture's proportions, in pixels."""
 
@@ -54,7 +59,10 @@ class Preprocessing:
     def __post_init__(self) -> None:
         both = isinstance(self.resize, Sequence)
         try:  # plain numbers and tuples, so that equal ones are equal, and written alike
-            sides = tuple(map(index, self.resize if both else (self.resize,)))  # type: ignore[arg-type]
+            given: Any = self.resize if both else (self.resize,)
+            if any(isinstance(side, bool) for side in (*given, self.image_size)):
+                raise TypeError("True and False are no sizes")
+            sides = tuple(map(index, given))
             plain: dict[str, Any] = {"image_size": index(self.image_size)}
             for field in ("mean", "std"):
                 plain[field] = tuple(float(value) for value in getattr(self, field))
@@ -64,13 +72,16 @@ class Preprocessing:
             ) from error
         for field, value in {**plain, "resize": sides if both else sides[0]}.items():
             object.__setattr__(self, field, value)
+        of_std = "expected three above 0 and at most 10, of pixels in [0, 1]"
         fits = self.crop_mode in ("pad", "border") or self.image_size <= min(sides, default=0)
         for field, fine, expected in (
             ("image_size", self.image_size > 0, "expected at least 1 pixel"),
             ("resize", len(sides) == 1 + both and min(sides) > 0, "expected pixels, one or two"),
             ("resize", fits, f"expected at least image_size, {self.image_size}: give a larger one"),
             ("mean", _three(self.mean, 0, 1), "expected three of [0, 1]: divide those of 0-255"),
-            ("std", _three(self.std, 1e-6, 1e6), "expected three above 0, of pixels in [0, 1]"),
+            # a processor that leaves pixels at 0 to 255 has 1 / 255; no published one is above 1
+            ("std", _three(self.std, 1e-6, 10), f"{of_std}: divide those of 0-255"),
+            ("bgr", isinstance(self.bgr, bool), "expected True or False"),
             *(
                 (field, getattr(self, field) in [*known], nearest(getattr(self, field), known))
                 for field, known in (("interpolation", INTERPOLATIONS), ("crop_mode", CROP_MODES))
@@ -150,6 +161,25 @@ def to_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
+def check_transform(transform: Any) -> None:
+    """Raise a TTAMEError unless it can be called with a picture and a generator."""
+    try:
+        signature(transform).bind(None, None)
+    except TypeError as error:
+        raise TTAMEError(f"transform is {told(transform)} ({error}); {A_TRANSFORM}") from error
+    except ValueError:  # what is built in may not say what it takes
+        pass
+
+
+def transformed(transform: Transform, picture: Image.Image, rng: np.random.Generator) -> Tensor:
+    """Apply a transform; raise a TTAMEError unless it gives a tensor ``(3, H, W)``."""
+    image = transform(picture, rng)
+    if not isinstance(image, Tensor) or image.ndim != 3:
+        found = tuple(image.shape) if isinstance(image, Tensor) else told(image)
+        raise TTAMEError(f"the transform gives {found} in place of (3, H, W); {A_TRANSFORM}")
+    return image
+
+
 def centre_crop(size: int, resize: Resize, interpolation: str = "bicubic") -> Transform:
     """Make the evaluation transform of a `Preprocessing`."""
     return Preprocessing(size, resize, interpolation).crop
@@ -204,12 +234,24 @@ def check_images(images: Tensor) -> None:
         raise TTAMEError(
             f"images are a {type(images).__name__}; expected a tensor (B, 3, H, W) in [0, 1], or the file of one photograph"
         )
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+    if images.is_meta or images.is_nested or images.layout != torch.strided:
+        raise TTAMEError(
+            "images are a tensor without values (meta), or sparse or nested; expected a dense one, (B, 3, H, W) in "
+            "[0, 1]: images.to_dense(), or make it on a device"
+        )
+    # 8-bit floats have no order that could be asked for
+    fine = images.is_floating_point() and images.dtype.itemsize > 1
+    if images.ndim != 4 or images.shape[1] != 3 or not fine:
         raise TTAMEError(
             f"images are {tuple(images.shape)} {images.dtype}; expected (B, 3, H, W) floats in [0, 1]"
         )
     if not images.numel():
         raise TTAMEError(f"images are {tuple(images.shape)}; expected at least one, and a pixel")
+    check_range(images)
+
+
+def check_range(images: Tensor) -> None:
+    """Raise a TTAMEError unless images ``(B, C, H, W)`` have finite values in [0, 1]."""
     low, high = images.aminmax()
     if low < 0 or high > 1 or not torch.isfinite(low + high):
         raise TTAMEError(

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ttame_core.classifiers.backbone import Backbone, batch_that_suits
+from ttame_core.classifiers.checks import check_chunk
 from ttame_core.classifiers.heads import patches_reach
 from ttame_core.classifiers.taps import ATTENTION_NORMS
-from ttame_core.errors import NotServedError, needed
+from ttame_core.errors import NotServedError, check_whole, needed
 from ttame_core.masking import minmax, upsample
 from ttame_core.methods import EXTRA, Method
 from ttame_core.progress import Tell
@@ -53,12 +54,17 @@ def layer_cam(backbone: Backbone) -> Method:
 class _Logits(nn.Module):
     """A classifier that takes images in [0, 1] and returns plain logits, for the library."""
 
-    def __init__(self, backbone: Backbone):
+    def __init__(self, backbone: Backbone, layer: str):
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.layer = backbone, layer
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.backbone(images)
+        logits = self.backbone(images)
+        if torch.is_grad_enabled() and not logits.requires_grad:
+            raise NotServedError(
+                f"the logits of {self.backbone.name} do not depend on the last output of {self.layer!r}"
+            )
+        return logits
 
 
 def _from_library(name: str, backbone: Backbone) -> Method:
@@ -78,7 +84,7 @@ def _from_library(name: str, backbone: Backbone) -> Method:
         wanted = [targets.ClassifierOutputTarget(int(c)) for c in classes]
         with (
             torch.enable_grad(),
-            cam_class(_Logits(backbone), [point], backbone.grid) as cam,
+            cam_class(_Logits(backbone, layer), [point], backbone.grid) as cam,
             backbone.replaced(layer, start),
         ):
             maps = cam(images, wanted)
@@ -96,6 +102,7 @@ def score_cam(backbone: Backbone, chunk: int | None = None, progress: Tell | Non
     grad-cam library gives the same maps if it upsamples with half-pixel centres, as PyTorch does;
     its default aligns corners, and it builds all masked images at once, gigabytes for a ResNet-50.
     """
+    check_chunk(chunk)
     layer = target_layer(backbone)
 
     @torch.no_grad()
@@ -127,6 +134,7 @@ def ablation_cam(backbone: Backbone, chunk: int = 128, progress: Tell | None = N
     A channel weighs what share of the class's logit goes when it is set to zero, where the grad-cam
     library sets channels that are not rectified, a ViT's, to -1e7; ``chunk`` counts channels.
     """
+    check_whole("chunk", chunk, 1)
     layer = target_layer(backbone)
 
     @torch.no_grad()

@@ -11,12 +11,14 @@ from torch import Tensor
 from torchvision.transforms.functional import rgb_to_grayscale
 
 from ttame_core.classifiers.backbone import Backbone
+from ttame_core.errors import check_whole
 from ttame_core.masking import minmax
 from ttame_core.methods import Method
 
 
 def random_map(backbone: Backbone, seed: int = 0) -> Method:
     """Uniform noise in [0, 1): the seed and an image's pixels decide the image's map."""
+    check_whole("seed", seed)
     size = max(shape[1:] for shape in backbone.shapes)
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from ttame_core.classifiers.backbone import Backbone, batch_that_suits
-from ttame_core.errors import needed
+from ttame_core.classifiers.checks import check_chunk
+from ttame_core.errors import check_whole, needed
 from ttame_core.masking import minmax
 from ttame_core.methods import EXTRA, Method
 
@@ -14,6 +15,8 @@ def integrated_gradients(backbone: Backbone, steps: int = 50, chunk: int | None 
 
     A map is the positive part of the attributions' sum over the colours.
     """
+    check_whole("steps", steps, 1)
+    check_chunk(chunk)
     attr = needed("captum.attr", EXTRA, "integrated-gradients")
     attribution = attr.IntegratedGradients(backbone)
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from ttame_core.classifiers.backbone import Backbone, batch_that_suits
-from ttame_core.errors import NotServedError
+from ttame_core.classifiers.checks import check_chunk
+from ttame_core.errors import NotServedError, check_whole
 from ttame_core.masking import minmax
 from ttame_core.methods import Method
 from ttame_core.methods.cams import target_layer
@@ -35,6 +36,9 @@ def iia(
     one of torchvision or timm. The head of a CNN has to read the last tap alone: where a connection
     goes round that, a `NotServedError` is raised when the method is first called.
     """
+    if steps is not None:
+        check_whole("steps", steps, 1)
+    check_chunk(chunk)
     if backbone.tokens:
         return _iia_vit(backbone, steps or 5, chunk, progress)
     return _iia_cnn(backbone, steps or 10, chunk or 32, progress)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ttame_core.classifiers.backbone import Backbone
+from ttame_core.classifiers.checks import check_backbone
 from ttame_core.classifiers.labels import check_classes
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import TTAMEError, check_kind, nearest
 from ttame_core.images.reading import check_images
 from ttame_core.methods import Method
 from ttame_core.methods.registry import METHODS
@@ -38,9 +39,17 @@ def method(name: str, backbone: Backbone, **options: Any) -> Method:
     Raises
     ------
     TTAMEError
-        If the name is unknown, the method takes no such option, an extra is not installed, or
-        (`NotServedError`) it cannot serve the backbone.
+        If the name is unknown or that of a trained method, the backbone is none, the method takes
+        no such option or value, an extra is not installed, or (`NotServedError`) it cannot serve
+        the backbone.
     """
+    check_kind("the name of a method", name, str, f"one of {', '.join(METHODS)}")
+    check_backbone(backbone)
+    if name in TRAINED:
+        raise TTAMEError(
+            f"method {name!r} is trained, not made by its name: make it by tt.TTAME(backbone) and tt.train, or load one "
+            "that is trained by tt.load_explainer"
+        )
     if name not in METHODS:
         raise TTAMEError(f"method {name!r} is unknown; {nearest(name, [*TRAINED, *METHODS])}")
     make = pkgutil.resolve_name(METHODS[name].made_by)

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ttame_core.classifiers.backbone import Backbone, batch_that_suits
-from ttame_core.errors import TTAMEError
+from ttame_core.classifiers.checks import check_chunk
+from ttame_core.errors import TTAMEError, check_number, check_whole
 from ttame_core.masking import minmax
 from ttame_core.methods import Method
 from ttame_core.progress import Tell
@@ -29,10 +30,13 @@ def rise(
     side s of their grids; ``p`` the probability that a cell shows, 0 to 1. All images get the same
     masks. Raises a TTAMEError if there are none, or p is not between 0 and 1.
     """
-    if masks < 1 or cells < 1 or not 0 < p < 1:
-        raise TTAMEError(
-            f"masks {masks}, cells {cells}, p {p}; expected at least 1 of each and p between 0 and 1"
-        )
+    check_whole("masks", masks, 1)
+    check_whole("cells", cells, 1)
+    check_whole("seed", seed, 0, 2**63 - 1)
+    check_chunk(chunk)
+    check_number("p", p, 0, 1)
+    if p in (0, 1):
+        raise TTAMEError(f"p is {p}; expected a probability between 0 and 1, neither of them")
     generator = torch.Generator().manual_seed(seed)
     grids = (torch.rand(masks, cells, cells, generator=generator) < p).float()
     shifts = torch.rand(masks, 2, generator=generator)

@@ -37,10 +37,18 @@ def attention_layers(backbone: Backbone) -> list[nn.Module]:
     """
     kinds = (nn.MultiheadAttention, timm.layers.Attention)
     named = [(n, m) for n, m in backbone.model.named_modules() if isinstance(m, kinds)]
-    if not named or not backbone.tokens or not backbone.prefix_tokens:
+    if not backbone.tokens:
         raise NotServedError(
             f"{backbone.name} is no ViT with plain self-attention and a class token"
         )
+    if not named:
+        library = type(backbone.model).__module__.partition(".")[0]
+        raise NotServedError(
+            f"{backbone.name}, of {library}, has no attention of torchvision's blocks (nn.MultiheadAttention) or timm's "
+            "(timm.layers.Attention), and no other can be opened: load the ViT from one of these"
+        )
+    if not backbone.prefix_tokens:
+        raise NotServedError(f"{backbone.name} has no class token, whose attention would be read")
     for name, layer in named:
         packed = getattr(layer, "in_proj_weight", layer) is not None
         if (

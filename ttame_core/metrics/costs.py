@@ -1,10 +1,12 @@
 """What an explanation costs: passes, arithmetic, time and memory, counted and measured."""
 
-import statistics
+import math
+import os
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +22,11 @@ from torch.utils.module_tracker import ModuleTracker
 
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.hooks import hooked, unwrap_logits
+from ttame_core.errors import check_number, check_whole
 from ttame_core.images.reading import check_images
+from ttame_core.metrics.checks import check_methods
+
+BUSY = 1.5  # processes that wait for each CPU, or run on it, from which on times are doubtful
 
 
 @dataclass
@@ -116,7 +122,7 @@ def explanation_costs(
     repeats: int = 5,
     patience: float = 5.0,
 ) -> pd.DataFrame:
-    """Measure what methods cost an image, all in one run.
+    """Measure what methods cost an image, all in one run; on a CPU on one thread.
 
     Parameters
     ----------
@@ -127,7 +133,7 @@ def explanation_costs(
     images, classes : Tensor
         ``(B, 3, H, W)`` in [0, 1] and ``(B,)`` int64, explained at once.
     repeats : int
-        Timed runs of each method, after a first run that counts.
+        Timed runs of each method, after a first run that counts; the fastest is reported.
     patience : float
         Seconds after which no further repetition begins.
 
@@ -136,19 +142,40 @@ def explanation_costs(
     DataFrame
         A row a method, each number an image: ``forwards`` and ``backwards`` (images passed through
         the classifier), ``equivalents`` (arithmetic, in bare forward passes), ``milliseconds``
-        (median) and ``megabytes`` (peak of live tensors; what a library does in NumPy is not seen).
+        (of the fastest run) and ``megabytes`` (peak of live tensors; what a library does in NumPy
+        is not seen). ``load`` is the machine's, averaged over the minute before the method was
+        timed, for each CPU: 1 where all are busy, NaN where the system does not tell.
+
+    Raises
+    ------
+    TTAMEError
+        If the images or methods are none, or a method explains another classifier.
+
+    Warns
+    -----
+    UserWarning
+        Once, if the load is above 1.5 for a method: others took part of the time.
     """
+    check_methods(methods, backbone)
     check_images(images)
-    with metered() as (bare, _), torch.no_grad():
-        backbone(images)
-    rows = []
+    check_whole("repeats", repeats, 1)
+    check_number("patience", patience)
+    with torch.no_grad():
+        backbone(images)  # the first call makes the twin that runs, which is no part of a pass
+        with metered() as (bare, _):
+            backbone(images)
+    rows: list[dict[str, Any]] = []
     for name, method in methods.items():
         with counted_passes(backbone.model) as passes, metered() as (flops, memory):
             method(images, classes)
+        load = load_of_machine()
         seconds: list[float] = []
-        begun = time.perf_counter()
-        while not seconds or (len(seconds) < repeats and time.perf_counter() - begun < patience):
-            seconds.append(timed(partial(method, images, classes)))
+        with one_thread() if backbone.mean.is_cpu else nullcontext():
+            begun = time.perf_counter()
+            while not seconds or (
+                len(seconds) < repeats and time.perf_counter() - begun < patience
+            ):
+                seconds.append(timed(partial(method, images, classes)))
         count = len(images)
         rows.append(
             {
@@ -156,11 +183,39 @@ def explanation_costs(
                 "forwards": passes.forwards / count,
                 "backwards": passes.backwards / count,
                 "equivalents": flops.get_total_flops() / bare.get_total_flops(),
-                "milliseconds": 1000 * statistics.median(seconds) / count,
+                "milliseconds": 1000 * min(seconds) / count,
                 "megabytes": memory.peak / 1e6 / count,
+                "load": load,
             }
         )
+    busy = [row["method"] for row in rows if row["load"] > BUSY]
+    if busy:
+        most = max(row["load"] for row in rows)
+        warnings.warn(
+            f"the machine was busy (a load of up to {most:.1f} for each CPU) when {', '.join(busy)} "
+            "were timed: their milliseconds may be too many; measure again when nothing else runs",
+            stacklevel=2,
+        )
     return pd.DataFrame(rows)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread while the block runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def load_of_machine() -> float:
+    """Processes that ran or waited over the last minute, for each CPU; NaN where nobody tells."""
+    try:
+        return os.getloadavg()[0] / (os.cpu_count() or 1)
+    except (OSError, AttributeError):  # Windows has no such number
+        return math.nan
 
 
 def timed(function: Callable[[], object]) -> float:

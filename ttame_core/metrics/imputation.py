@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttame_core.errors import TTAMEError
+from ttame_core.errors import TTAMEError, check_kind, check_number, check_whole
+from ttame_core.images.reading import check_range
 
 # weights of the neighbours that share an edge or a corner, twelve times the paper's 1/6 and 1/12:
 # whole numbers are exact in float32, where rounded weights would shift wide holes by 1e-3
@@ -41,8 +42,7 @@ def impute(
     Parameters
     ----------
     images : Tensor
-        ``(B, C, H, W)``, float32 or float64; in [0, 1], if ``noise`` is to mean what the paper's
-        does.
+        ``(B, C, H, W)`` in [0, 1], float32 or float64.
     removed : Tensor
         ``(B, H, W)`` bool, pixels to fill; in no image all of them.
     noise : float
@@ -65,8 +65,13 @@ def impute(
     Raises
     ------
     TTAMEError
-        If shapes or types do not fit, or an image has no pixel left to fill from.
+        If shapes, types or ranges do not fit, or an image has no pixel left to fill from.
     """
+    check_number("noise", noise)
+    check_whole("seed", seed, 0, 2**63 - 1)
+    check_whole("chunk", chunk, 1)
+    if tolerance is not None:
+        check_number("tolerance", tolerance)
     _check(images, removed)
     if not len(images):
         return images.clone()
@@ -93,7 +98,7 @@ def mean_fill(images: Tensor, removed: Tensor) -> Tensor:
     Parameters
     ----------
     images : Tensor
-        ``(B, C, H, W)``.
+        ``(B, C, H, W)`` in [0, 1], float32 or float64.
     removed : Tensor
         ``(B, H, W)`` bool, in no image all of them.
 
@@ -115,6 +120,8 @@ def mean_fill(images: Tensor, removed: Tensor) -> Tensor:
 
 def _check(images: Tensor, removed: Tensor) -> None:
     """Raise a TTAMEError unless images and holes fit, and every image has a pixel left."""
+    check_kind("images", images, Tensor, "a tensor (B, C, H, W) in [0, 1]")
+    check_kind("removed", removed, Tensor, "a tensor (B, H, W) bool")
     if images.ndim != 4 or images.dtype not in (torch.float32, torch.float64):
         raise TTAMEError(
             f"images are {tuple(images.shape)} {images.dtype}; expected (B, C, H, W) of float32 or float64"
@@ -124,6 +131,8 @@ def _check(images: Tensor, removed: Tensor) -> None:
             f"removed is {tuple(removed.shape)} {removed.dtype}; expected {tuple(images[:, 0].shape)} bool, "
             "true where a pixel is to be filled"
         )
+    if images.numel():
+        check_range(images)
     empty = removed.flatten(1).all(1).nonzero().flatten().tolist()
     if empty:
         raise TTAMEError(

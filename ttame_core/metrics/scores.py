@@ -1,6 +1,6 @@
 """Scores of maps, one row an image: AD, IC, ROAD (Sec. IV-B), insertion, deletion, localisation."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 
 import pandas as pd
@@ -8,10 +8,22 @@ import torch
 from torch import Tensor
 
 from ttame_core.classifiers.backbone import Backbone
+from ttame_core.classifiers.checks import check_backbone
 from ttame_core.classifiers.labels import check_classes
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import TTAMEError
 from ttame_core.images.reading import check_images
 from ttame_core.masking import enlarged
+from ttame_core.metrics.checks import (
+    attribute_behind,
+    check_batch,
+    check_batches,
+    check_confidences,
+    check_full,
+    check_measures,
+    check_methods,
+    check_settings,
+    check_truth,
+)
 from ttame_core.metrics.measures import (
     LOCALISATION,
     MASKING,
@@ -77,19 +89,28 @@ def score_batch(
         For an unknown measure, a percentage out of range, classes or maps that are not one an
         image, or anything out of its range.
     """
-    askable = [name for name, measure in MEASURES.items() if measure.perturbation]
-    for name in measures:
-        if name not in askable:
-            raise TTAMEError(f"measure {name!r} is unknown; {nearest(name, askable)}")
+    check_backbone(backbone)
+    check_measures(measures)
+    check_settings(seed, chunk, confidences)
     wanted = {(m, v): (MEASURES[m].perturbation, v) for m, vs in measures.items() for v in vs}
     check_images(images)
     check_classes(classes, len(images), backbone.num_classes)
+    check_full(full, len(images))
     check_maps(maps, len(images))
+    if truth is not None:
+        check_truth(truth, images)
     bad = invalid_maps(maps, allow_constant)
     # scored as zeros, and struck out below: one map that is not finite stops no evaluation
     maps = maps.masked_fill(bad[:, None, None], 0.0)
     confidences = confidences or partial(perturbed_confidences, backbone)
     seen = confidences(images, classes, maps, wanted.values(), seed, chunk)
+    for (kind, v), found in seen.items():
+        lost = (~found.isfinite()).nonzero().flatten().tolist()
+        if lost:
+            raise TTAMEError(
+                f"the confidences of {backbone.name} are not finite once the images are changed ({kind}, v = {v:g}), for "
+                f"those at {lost[:8]} of the batch; take them out, or run the classifier in float32"
+            )
     whole = ("masked", 100)
     if whole in seen:  # a mask of ones takes nothing away: what rounding adds is no increase
         seen[whole] = torch.where((maps == 1).flatten(1).all(1), full, seen[whole])
@@ -121,7 +142,8 @@ def evaluate(
     methods : mapping of str to callable
         ``(images, classes) -> maps`` in [0, 1]; an explainer is one.
     batches : iterable of dict
-        With ``image``, ``id`` and, where there is ground truth, ``mask`` ``(B, H, W)``.
+        With ``image``, ``id`` - a str or int for each image, which no other has - and, where there
+        is ground truth, ``mask`` ``(B, H, W)`` bool.
     measures : mapping of str to sequence of float
         Keys of `MEASURES` and their percentages v.
     seed : int
@@ -145,38 +167,34 @@ def evaluate(
     ------
     TTAMEError
         As `score_batch`; for maps of a wrong shape it names the method. For a method that explains
-        another classifier than this one.
+        another classifier than this one, or one behind another standardisation; for a batch that
+        lacks something, an id of several images, or images whose confidences are not finite.
     """
+    check_methods(methods, backbone)
+    check_measures(measures)
+    check_settings(seed, chunk, progress, confidences)
+    check_batches(batches)
     rows, done = [], 0
-    for name, method in methods.items():
-        of = getattr(method, "backbone", backbone)
-        if not of.same_classifier(backbone):
-            raise TTAMEError(
-                f"{name} explains {of.name}, and {backbone.name} is to be asked, a classifier of other weights; make both "
-                "of one backbone"
-            )
+    known_ids: set[Hashable] = set()
     for batch in batches:
-        check_images(batch["image"])
+        ids = check_batch(batch, known_ids)
         images = batch["image"].to(backbone.mean)
         truth = batch["mask"].to(images.device) if "mask" in batch else None
-        if "id" not in batch:
-            raise TTAMEError(
-                f"a batch has {sorted(batch)}; expected ids too, as 'id': a name an image"
-            )
         with torch.no_grad():
             full, classes = backbone(images).softmax(1).max(1)
+        check_confidences(full, ids, backbone)
         for name, method in methods.items():
             maps = method(images, classes)
             maps = getattr(maps, "maps", maps)
             check_maps(maps, len(images), name)
             maps = maps.to(images)
-            constant = getattr(method, "constant", False)
+            constant = bool(attribute_behind(method, "constant", bool))
             known = (backbone, images, classes, full, maps, measures, truth, seed, chunk)
             values = score_batch(*known, allow_constant=constant, confidences=confidences)
             values["confidence", 100] = 100 * full
             bad = values["invalid", 100].tolist()
             for (measure, v), column in values.items():
-                for image_id, value, skip in zip(batch["id"], column.tolist(), bad, strict=True):
+                for image_id, value, skip in zip(ids, column.tolist(), bad, strict=True):
                     if not skip or measure == "invalid":
                         rows.append((name, measure, v, image_id, value))
         done += len(images)

@@ -8,6 +8,8 @@ import ttame_book as tb
 import ttame_core as tt
 from tests.commands import ROOT
 from tests.ttame_book.smoke import read
+from ttame_book.editions.graph import STEPS, step_key
+from ttame_book.editions.kept import kept_answers
 from ttame_core.images.reading import Preprocessing
 from ttame_core.recipes import Recipe
 
@@ -40,6 +42,26 @@ def test_any_imagenet_classifier_runs_on_an_editions_photographs():
     edition = tb.Edition.read("demo", root=ROOT)
     assert edition.entry("timm/vit_tiny_patch16_224") == {"data": "photographs"}
     assert edition.folder("timm/vit_tiny_patch16_224").name == "timm-vit_tiny_patch16_224"
+
+
+def test_classifiers_run_in_the_editions_precision_and_results_are_told_apart_by_it(tmp_path):
+    plain, other = read(tmp_path), read(tmp_path)
+    other.config["precision"] = "bfloat16"
+    before, after = (edition.backbone("demo_resnet") for edition in (plain, other))
+    assert (plain.precisions, other.precisions) == (
+        {"demo_resnet": before.precision},
+        {"demo_resnet": "bfloat16"},
+    )
+    assert read(tmp_path).precisions == {}
+    on_gpu = torch.cuda.is_available()
+    assert on_gpu or before.precision == "float32"
+    images = torch.rand(2, 3, 64, 64).to(before.mean.device)
+    assert torch.equal(before(images), after(images)) == (before.precision == "bfloat16")
+    keys = [{step_key(e, step, "demo_resnet") for step in STEPS} for e in (plain, other)]
+    assert not set.intersection(*keys)
+    assert plain.training(before).about.items() < other.training(after).about.items()
+    if before.precision != after.precision:
+        assert kept_answers(plain, before).about != kept_answers(other, after).about
 
 
 def test_images_are_cropped_as_the_weights_ask_for(tmp_path):

@@ -64,7 +64,7 @@ def test_other_code_of_what_changes_images_is_asked_anew(scored, monkeypatch):
     scored()
     asked = []
     with monkeypatch.context() as patch:
-        patch.setattr(keys, "result_key", lambda code: asked.extend(code) or "another")
+        patch.setattr(keys, "result_key", lambda code, settings: asked.extend(code) or "another")
         assert scored()[1] == 2 * 2
     builders = ["ttame_core.classifiers.loading", "ttame_book.demo.classifiers"]
     assert asked == ["ttame_core.metrics.perturbations", *builders]

@@ -42,6 +42,17 @@ def test_bad_parameters_stop_before_anything_is_written(tmp_path, given, message
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("given", [{"edition": None}, {"backbone": None}])
+def test_an_edition_and_a_backbone_must_be_named(tmp_path, given):
+    with pytest.raises(tt.TTAMEError, match=f"03_train has no {next(iter(given))}; give a name"):
+        tb.start_run("03_train", parameters(tmp_path, **given))
+
+
+def test_a_folder_that_no_system_takes_is_told(tmp_path):
+    with pytest.raises(tt.TTAMEError, match=r"x00.*cannot be written to .*another folder"):
+        tb.start_run("03_train", parameters(tmp_path, results=f"{tmp_path}/a\0b"))
+
+
 def test_none_means_the_editions_and_private_names_are_no_parameters(tmp_path):
     run = tb.start_run("03_train", parameters(tmp_path, steps=None, _i="cell", In=[""], fine=print))
     assert "steps" not in run.parameters
@@ -77,6 +88,10 @@ def test_the_manifest_can_repeat_the_run(tmp_path, capsys):
     )
     assert 0 <= manifest["seconds"] < 60 and 0.1 < manifest["peak_memory_gb"] < 100
     assert manifest["run_id"] == run.run_id
+    assert manifest["precision"] == {}  # no classifier was loaded
+    model = run.edition.backbone("demo_vit")
+    assert run.manifest()["precision"] == {"demo_vit": model.precision}
+    assert "bfloat16" in manifest["reproduces"]["devices"] and "not measured" in str(manifest)
     assert "same bytes" in manifest["reproduces"]["here"] and "make twice" in str(manifest)
     given = parameters(tmp_path, methods=["t-tame", "random"], images=3)
     assert manifest["parameters"] == given

@@ -1,6 +1,8 @@
 """Bad input is refused before anything runs, by a message that says what was found and what was expected."""
 
+import re
 import shutil
+from itertools import chain
 
 import pytest
 import yaml
@@ -9,7 +11,10 @@ import ttame_book as tb
 import ttame_core as tt
 from tests.commands import ROOT
 from ttame_book.editions.configuration import Configuration
+from ttame_book.editions.loadable import options_of
 from ttame_book.editions.schema import check
+from ttame_core.classifiers.fast import PRECISIONS
+from ttame_core.methods.registry import METHODS
 
 NAN, INF = float("nan"), float("inf")
 FINITE = "a finite number, written like 0.001"
@@ -95,6 +100,34 @@ VALUES = [  # of the smoke edition: place, value, what the message says behind t
     ("evaluate.percentages", [50, 50.0], "expected each once"),
     ("evaluate.limits", {"rise": 0}, "limits.rise is 0; expected at least 1"),
     ("evaluate.options", {"rise": 8}, "options.rise is 8; expected names and values"),
+    ("evaluate.options.rise", {"mask": 3}, "'mask' is unknown, did you mean 'masks'?"),
+    ("evaluate.options.rise", {"masks": -1}, "masks is -1; expected at least 1"),
+    ("evaluate.options.rise", {"masks": "8"}, f"masks is '8'; expected {WHOLE}"),
+    ("evaluate.options.rise", {"masks": 8.5}, f"masks is 8.5; expected {WHOLE}"),
+    ("evaluate.options.rise", {"p": 5}, "p is 5; expected less than 1"),
+    ("evaluate.options.rise", {"chunk": 0}, "chunk is 0; expected at least 1"),
+    ("precision", "float16", "'float16' is unknown; did you mean"),
+    (
+        "train.batch_size",
+        100,
+        "train.batch_size is 100, and data.digits.train 32; expected a batch of the images there are",
+    ),
+    ("trained", {"t-tame-warm": {"batch_size": 33}}, "trained.t-tame-warm.batch_size is 33"),
+    (
+        "backbones.demo_vit.train",
+        {"batch_size": 64},
+        "demo_vit.train.batch_size is 64, and data.digits.train 32",
+    ),
+    ("data.digits.train", 7, "train.batch_size is 8, and data.digits.train 7"),
+    ("backbones.summary", {"data": "digits"}, "'summary' would be that of the edition itself"),
+    ("backbones.Logs", {"data": "digits"}, "'Logs' would be that of the edition itself"),
+    (
+        "backbones..demo",
+        {"data": "digits"},
+        "'.demo' would be hidden; expected a name whose folder",
+    ),
+    ("backbones.DEMO_VIT", {"data": "digits"}, "'demo_vit' would be that of 'DEMO_VIT'"),
+    ("backbones.a{b}", {"data": "digits"}, "'a{b}'; expected no braces, and no ends of lines"),
     ("ablate.backbones", ["demo_vgg"], "backbone 'demo_vgg' is unknown"),
     ("ablate.seeds", [1, 1], "is [1, 1]; expected each once"),
     ("ablate", {"steps": 1}, "images, seeds must be given"),
@@ -127,6 +160,7 @@ COMMAND_LINE = [  # behind --config: what, and what the message says
     ({"results": None}, "results is None; expected a text"),
     ({"results": ["a"]}, "results is ['a']; expected a text"),
     ({"results": "a{b}"}, "results is 'a{b}'; expected no braces, and no ends of lines"),
+    ({"results": "a\n"}, "results is 'a\\n'; expected no braces, and no ends of lines"),
     ({"results": "a\nb"}, "results is 'a\\nb'; expected no braces, and no ends of lines"),
     ({"data_root": 1.5}, "data_root is 1.5; expected a text"),
     ({"retrain": "perhaps"}, "retrain: 'perhaps' is unknown; valid: False, True, false, true"),
@@ -149,6 +183,8 @@ PARAMETERS = [  # of 04_evaluate, by papermill
     ({"seed": 10**12}, "expected at most 4294967295"),
     ({"results": 5}, "is 5; expected str"),
     ({"data_root": "x"}, "choose the edition imagenette or imagenet"),
+    ({"backbone": None}, "04_evaluate has no backbone; give a name by -p"),
+    ({"batch_size": 3}, "has no parameter 'batch_size'"),
     ({"imags": 3}, "has no parameter 'imags'; did you mean 'images'"),
 ]
 OF_JSONSCHEMA = (
@@ -181,13 +217,14 @@ def refused(project, message):
 def test_a_value_that_an_edition_may_not_have(project, place, value, message):
     file = project / "config" / "smoke.yaml"
     config = section = yaml.safe_load(file.read_text())
-    *path, last = place.split(".")
+    *path, last = re.split(r"(?<!\.)\.", place)  # backbones..a: a name that begins with a dot
     for part in path:
         section = section.setdefault(part, {})
     section[last] = value
     file.write_text(yaml.safe_dump(config))
     told = refused(project, message)
-    assert all(part in told for part in path)
+    apart = "folder" in told or "batch" in told  # what two entries have to do with each other
+    assert apart or all(part in told for part in path)
 
 
 @pytest.mark.happens(
@@ -246,6 +283,95 @@ def test_a_rate_that_is_no_number_stops_a_training(tmp_path):
     for rate in (NAN, INF, -INF):
         with pytest.raises(tt.TTAMEError, match=rf"max_lr is {rate}; expected {FINITE}"):
             tb.start_run("03_train", given | {"max_lr": rate})
+
+
+@pytest.mark.happens(
+    "Configurations and parameters",
+    "two backbones whose folders would have one name, as `a/b` and `a-b`",
+    "refused, both named",
+)
+def test_backbones_whose_folders_would_be_one(project):
+    file = project / "config" / "smoke.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["backbones"] |= {name: {"data": "digits"} for name in ("timm/resnet18", "timm-resnet18")}
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    refused(project, "'timm-resnet18' of 'timm-resnet18' would be that of 'timm/resnet18'")
+
+
+def test_a_batch_may_hold_all_the_images_there_are(project):
+    file = project / "config" / "smoke.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["train"]["batch_size"] = 500
+    for name in config["backbones"]:
+        config["backbones"][name]["train"] = {"batch_size": 32}
+    file.write_text(yaml.safe_dump(config))
+    Configuration.read("smoke", root=project)
+
+
+LOADABLE = [  # only told where torch is loaded: place, value, what the message says behind the place
+    ("backbones.nosuch", {"data": "digits"}, "backbone 'nosuch' is unknown"),
+    ("backbones.resnet81", {"data": "digits"}, "did you mean"),
+    (
+        "backbones.demo_vit.preprocessing",
+        {"image_size": 300, "resize": 100},
+        "resize of a preprocessing is 100; expected at least image_size, 300",
+    ),
+    (
+        "backbones.demo_vit.preprocessing",
+        {"mean": [123, 116, 103], "std": [58, 57, 57]},
+        "expected three of [0, 1]: divide those of 0-255",
+    ),
+    ("evaluate.options", {"rise": {"steps": 3}}, "rise: 'steps' is no option of it; valid: cells"),
+    ("evaluate.options", {"grad-cam": {"masks": 3}}, "'masks' is no option of it; it takes none"),
+    ("evaluate.options", {"t-tame": {"masks": 3}}, "'masks' is no option of it; it takes none"),
+    ("backbones.demo_vit.options", {"iia": {"p": 0.5}}, "iia: 'p' is no option of it"),
+]
+
+
+@pytest.mark.happens("Configurations and parameters", "{place}: {value}", "{message}")
+@pytest.mark.parametrize(("place", "value", "message"), LOADABLE)
+def test_what_no_library_has_and_no_method_takes_is_refused_before_a_run(
+    project, monkeypatch, place, value, message
+):
+    file = project / "config" / "smoke.yaml"
+    config = section = yaml.safe_load(file.read_text())
+    *path, last = place.split(".")
+    for part in path:
+        section = section[part]
+    section[last] = value
+    file.write_text(yaml.safe_dump(config))
+    Configuration.read("smoke", root=project)  # which loads no torch
+    with pytest.raises(tt.TTAMEError) as error:
+        tb.Edition.read("smoke", root=project)
+    assert str(error.value).startswith(f"config/smoke.yaml, {path[0]}") and message in str(
+        error.value
+    )
+    (project / "notebooks").symlink_to(ROOT / "notebooks")
+    monkeypatch.chdir(project)
+    given = {"edition": "smoke", "backbone": "demo_vit", "results": "there"}
+    with pytest.raises(tt.TTAMEError, match=r"^config/smoke\.yaml"):
+        tb.start_run("04_evaluate", given)
+    assert not (project / "there").exists()
+
+
+def test_published_sizes_may_be_overruled_one_by_one(project):
+    file = project / "config" / "smoke.yaml"
+    config = yaml.safe_load(file.read_text())
+    for given in ({"image_size": 448}, {"resize": 100}, {"mean": [0.5, 0.5, 0.5]}):
+        config["backbones"]["demo_vit"]["preprocessing"] = given
+        file.write_text(yaml.safe_dump(config))
+        tb.Edition.read("smoke", root=project)
+
+
+def test_the_options_that_a_configuration_may_have_are_those_of_the_methods():
+    schema = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
+    options = schema["$defs"]["options"]["additionalProperties"]["properties"]
+    assert options.keys() == set(chain(*map(options_of, METHODS)))
+
+
+def test_the_precisions_that_a_configuration_may_have_are_the_classifiers():
+    schema = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
+    assert schema["properties"]["precision"]["enum"] == list(PRECISIONS)
 
 
 def test_at_least_sixty_bad_inputs_are_tried():

@@ -1,9 +1,14 @@
 """Classes in words."""
 
+import contextlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import timm
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from timm.data import ImageNetInfo
 from torch import nn
 
@@ -109,7 +114,9 @@ def test_classes_of_one_name_are_told_apart_by_their_numbers():
 
 @pytest.mark.parametrize("asked", [[9], ["dog", -1], [1.5], [None], [True]])
 def test_a_list_of_what_is_no_class(asked):
-    with pytest.raises(tt.TTAMEError, match=r"the classifier has 0 to 3|mine has no class"):
+    with pytest.raises(
+        tt.TTAMEError, match=r"class .* of mine(;| is) .*expected|a class of mine is"
+    ):
         chosen_classes(asked, SCORES, LABELS, "mine")
 
 
@@ -144,3 +151,62 @@ def test_words_for_no_class_or_several(words, message):
 def test_classes_are_asked_for_in_many_ways(asked, classes):
     found = chosen_classes(asked, SCORES, LABELS, "mine")
     assert found.dtype == torch.int64 and found.tolist() == classes
+
+
+def test_a_class_is_found_by_its_number_as_a_number(tiny):
+    assert tiny.class_index(3) == find_class(np.int64(3), LABELS, "mine") == 3
+    # of classes that are called by numbers it is the place, and no name
+    assert find_class(1, ("1", "0"), "mine") == 1 and find_class("1", ("1", "0"), "mine") == 0
+    for words in (4, -1):
+        with pytest.raises(tt.TTAMEError, match=f"class {words} of mine; expected 0 to 3"):
+            find_class(words, LABELS, "mine")
+    for words in (None, True, 1.0, b"dog"):
+        with pytest.raises(tt.TTAMEError, match=r"a class of mine is .*; expected its name"):
+            find_class(words, LABELS, "mine")
+
+
+@pytest.mark.happens(
+    "Preprocessing and labels",
+    "`id2label` lists names by what are no numbers",
+    "the names in their order",
+)
+def test_names_that_are_not_listed_by_numbers_are_taken_in_their_order():
+    model = nn.Linear(1, 2)
+    model.config = SimpleNamespace(id2label={"x": "cat", "y": "dog"})
+    assert class_names(model, 2) == ("cat", "dog")
+    model.config.id2label = {"1": "cat", "0": "dog"}
+    assert class_names(model, 2) == ("dog", "cat")
+    model.config.id2label = 3
+    assert class_names(model, 2) == ("class 0", "class 1")
+
+
+@pytest.mark.happens("Images and classes", "the classes asked for are {asked}", "refused")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *(torch.zeros(2, 0).long(), torch.zeros(2).long().to_sparse(), [], b"\x01\x02"),
+        *(np.array(3.5), np.zeros((2, 2), int), [10**30], {"dog"}, True, 0, 1.5),
+    ],
+    ids=str,
+)
+def test_what_are_no_classes(asked):
+    with pytest.raises(tt.TTAMEError):
+        chosen_classes(asked, SCORES, LABELS, "mine")
+
+
+VALUES = st.one_of(
+    *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(max_size=3)),
+    *(st.sampled_from(LABELS), st.integers(0, 4).map(str), st.text("-0123456789", max_size=5000)),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(VALUES, st.one_of(VALUES, st.lists(VALUES, max_size=3), st.tuples(VALUES)))
+def test_whatever_is_asked_for_is_a_class_in_range_or_the_one_error(words, asked):
+    with contextlib.suppress(tt.TTAMEError):
+        index = find_class(words, LABELS, "mine")
+        assert type(index) is int and 0 <= index < len(LABELS)
+    with contextlib.suppress(tt.TTAMEError):
+        found = chosen_classes(asked, SCORES, LABELS, "mine")
+        assert found.dtype == torch.int64 and len(found) == len(SCORES) and found.numel()
+        assert found.min() >= 0 and found.max() < len(LABELS)

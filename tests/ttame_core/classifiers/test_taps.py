@@ -126,7 +126,7 @@ def test_of_two_grids_that_would_do_the_one_of_the_images_proportions_is_taken()
 @pytest.mark.parametrize("taps", [[1], 3, "layer1", [], [None], ["layer1", "layer1"]])
 def test_taps_that_are_no_list_of_layers_are_refused(taps):
     model = tt.load_backbone("demo_resnet")
-    with pytest.raises(tt.TTAMEError, match="the taps of|has no layer|no set of taps"):
+    with pytest.raises(tt.TTAMEError, match=r"the taps of|has no layer|no set of taps"):
         tt.Backbone(model.model, taps, preprocessing=model.preprocessing)
     with pytest.raises(tt.TTAMEError, match="has no layer 'foo'"):
         model.output_of("foo", torch.rand(1, 3, 64, 64))

@@ -13,6 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import ttame_core as tt
@@ -34,6 +37,7 @@ OPTIONS = (
     ("GIF", {"save_all": True, "append_images": [Image.new("RGB", (24, 20), "red")]}),
     ("PNG", {"transparency": 3}),
 )
+MUTATED = ("PNG", "JPEG", "TIFF")
 SECONDS = 5  # that a file may take; whole ones of this size take milliseconds
 
 
@@ -119,6 +123,36 @@ def test_damaged_files_give_an_image_or_the_one_error(tmp_path):
     found, wrong = read_damaged(600, 0, tmp_path)
     assert not wrong
     assert found["read"] > 60 and found.total() - found["read"] > 200, found
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Bytes of whole pictures of the three usual formats."""
+    wanted = {suffix for suffix, name in decoded_suffixes().items() if name in MUTATED}
+    return [content for suffix, content in whole_files() if suffix in wanted]
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_bytes_give_an_image_or_the_one_error(data, small, tmp_path):
+    content = bytearray(data.draw(st.sampled_from(small)))
+    places = st.integers(0, len(content) - 1)
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=8)):
+        content[place] = value
+    start, end = sorted(data.draw(st.tuples(places, places)))
+    content[start:end] = data.draw(st.one_of(st.just(content[start:end]), st.binary(max_size=64)))
+    file = tmp_path / "a.png"  # what a suffix says of the content is no matter
+    file.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            picture = read_image(file)
+        except tt.TTAMEError as error:
+            assert str(error).startswith(str(file))
+        else:
+            assert picture.mode == "RGB" and all(picture.size)
 
 
 def test_what_is_damaged_is_whole_before(tmp_path):

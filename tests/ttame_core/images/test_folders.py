@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision import transforms
+from torchvision.transforms import v2
 
 import ttame_core as tt
 from ttame_core.images.folders import check_writable, evenly, find_photos, image_files
@@ -138,7 +140,7 @@ def test_images_come_in_the_order_of_folders_then_names(tmp_path):
 
 @pytest.mark.happens(
     "Files",
-    "hidden files and folders, `.ipynb_checkpoints`, `.Trash`, `__MACOSX`",
+    "hidden files and folders, `.ipynb_checkpoints`, `.Trash`, `__MACOSX`, `node_modules`, `~$a.png`",
     "left out, read if named themselves",
 )
 def test_what_is_hidden_is_no_photograph_unless_it_is_asked_for(tmp_path):
@@ -148,6 +150,9 @@ def test_what_is_hidden_is_no_photograph_unless_it_is_asked_for(tmp_path):
         "._a.png",
         "__MACOSX/a.png",
         "@eaDir/a.png",
+        "node_modules/a.png",
+        "lost+found/a.png",
+        "~$a.png",
     ]
     picture(tmp_path / "a.png", *(tmp_path / name for name in (*hidden, "m/.b/c.png", "m/.d.png")))
     assert ids(tmp_path) == ["a.png"]
@@ -245,8 +250,10 @@ def test_a_folder_that_may_not_be_read_is_named(closed):
     [
         (slice(4), "holds 3 images, 4 are asked for; expected parts .* of 3 together"),
         (slice(2, 5), r"holds 3 images, 5 are asked for \(2 of them for another part\)"),
+        (slice("a"), "an end of part is 'a'; expected a whole number"),
         (slice(3, None), r"holds 3 images, 3 are asked for \(3 of them for another part\)"),
-        (slice(0), "holds 3 images, 0 are asked for; expected parts of 1 image or more"),
+        (slice(0), "slice.* is empty; expected a part of 1 image or more"),
+        (slice(3, 3), "slice.* is empty; expected a part of 1 image or more"),
     ],
 )
 def test_a_part_that_a_folder_has_not_is_told_by_what_is_there(part, message, tmp_path):
@@ -377,3 +384,37 @@ def test_a_folder_that_cannot_be_written_to_is_named(out, message, tmp_path):
         check_writable(tmp_path / out)
     check_writable(tmp_path / "a" / "b")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "link"]
+
+
+@pytest.mark.happens("Files", "a folder of images is asked for with {given}", "{message}")
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"root": None}, "root is None; expected the path of a folder of images"),
+        ({"root": 3}, "root is 3; expected the path of a folder of images"),
+        ({"part": 3}, "part is 3; expected a slice of images"),
+        ({"part": (0, 3)}, r"part is \(0, 3\); expected a slice of images"),
+        ({"seed": -1}, "seed is -1; expected a whole number, at least 0"),
+        ({"transform": None}, "transform is None .*expected backbone.crop, or a callable"),
+    ],
+)
+def test_what_no_folder_can_be_made_of(given, message, tmp_path):
+    picture(tmp_path / "a.png")
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.ImageFolder(**{"root": tmp_path, "transform": centre_crop(8, 8), **given})
+
+
+@pytest.mark.happens(
+    "Files",
+    "a transform of torchvision's is given for images of a folder",
+    "refused: “of a torchvision transform t make one by lambda picture, rng: t(picture)”",
+)
+@pytest.mark.parametrize("version", [transforms, v2])
+def test_a_transform_of_torchvisions_is_told_what_it_lacks(version, tmp_path):
+    picture(tmp_path / "a.png")
+    theirs = version.Compose([version.Resize((8, 8)), version.PILToTensor()])
+    message = r"make one by lambda picture, rng: t\(picture\)"
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.ImageFolder(tmp_path, theirs)[0]  # those of version 2 do not say how many they take
+    images = tt.ImageFolder(tmp_path, lambda picture, rng: theirs(picture))
+    assert images[0]["image"].shape == (3, 8, 8)

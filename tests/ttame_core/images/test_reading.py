@@ -1,12 +1,14 @@
 """Transforms cut what they say."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import ttame_core as tt
-from ttame_core.images.reading import Preprocessing, centre_crop, random_resized
+from ttame_core.images.reading import Preprocessing, centre_crop, check_images, random_resized
 
 
 def test_a_backbone_reads_files_as_its_weights_ask_for(tiny, tmp_path):
@@ -113,6 +115,10 @@ def test_a_picture_too_narrow_for_a_square_is_refused(size):
         ({"mean": 0.5}, "mean and std of three numbers each"),
         ({"std": (0.2, 0.0, 0.2)}, "std .*expected three above 0"),
         ({"std": (0.2, float("nan"), 0.2)}, "std .*expected three above 0"),
+        ({"std": (58, 57, 57)}, "std .*expected three above 0 and at most 10.*divide those of"),
+        ({"bgr": "no"}, "bgr of a preprocessing is 'no'; expected True or False"),
+        ({"image_size": True}, "True and False are no sizes; expected sizes in whole pixels"),
+        ({"resize": (256, True)}, "True and False are no sizes; expected sizes in whole pixels"),
     ],
 )
 def test_a_preprocessing_that_makes_no_sense_is_refused_when_it_is_made(fields, message):
@@ -133,3 +139,41 @@ def test_a_preprocessing_for_another_size_keeps_its_proportions():
     for size in ((3, 64, 32), "64", 64.0):
         with pytest.raises(tt.TTAMEError, match=r"the image size is .*expected one number"):
             Preprocessing().of_size(size)
+
+
+@pytest.mark.parametrize("value", [1 / 255, 1.0, 0.2683])
+def test_deviations_that_are_published_are_taken(value):
+    assert Preprocessing(std=(value,) * 3).std == (value,) * 3
+
+
+@pytest.mark.happens("Images and classes", "images are {name}", "refused: “{message}”")
+@pytest.mark.parametrize(
+    ("name", "images", "message"),
+    [
+        ("on the meta device", torch.rand(1, 3, 4, 4, device="meta"), "without values"),
+        ("sparse", torch.rand(1, 3, 4, 4).to_sparse(), r"sparse or nested; .*images.to_dense\(\)"),
+        ("floats of 8 bits", torch.rand(1, 3, 4, 4).to(torch.float8_e4m3fn), "float8_e4m3fn"),
+    ],
+)
+def test_tensors_whose_values_cannot_be_looked_at_are_no_images(name, images, message):
+    with pytest.raises(tt.TTAMEError, match=message):
+        check_images(images)
+
+
+@pytest.mark.happens("Files", "an image is to be read from {name}", "{message}")
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("None", None, "an image to be read is None; expected the path of an image file"),
+        (
+            "bytes",
+            b"\x89PNG",
+            "an image to be read is a bytes; .*write what is in memory to a file",
+        ),
+        ("a file object", io.BytesIO(), "an image to be read is a BytesIO; expected the path"),
+        ("a number", 0, "an image to be read is 0; expected the path of an image file"),
+    ],
+)
+def test_what_is_no_path_is_not_read(name, given, message):
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.read_image(given)

@@ -7,7 +7,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 import ttame_core as tt
-from tests.ttame_core.methods.models import linear, make
+from tests.ttame_core.methods.models import Linear, linear, make
+from ttame_core.images.reading import Preprocessing
 from ttame_core.masking import minmax, upsample
 from ttame_core.methods.cams import _Logits, score_cam, target_layer
 from ttame_core.metrics.costs import counted_passes
@@ -29,7 +30,10 @@ def test_the_librarys_maps(name, method, library, backbones, digits, monkeypatch
     monkeypatch.setattr(nn, "UpsamplingBilinear2d", half_pixel)  # as Score-CAM's authors have it
     backbone = backbones[name]
     classes = (backbone(digits).argmax(1) + torch.tensor([0, 0, 0, 0, 1])) % 10
-    with library(_Logits(backbone), [backbone.model.get_submodule(target_layer(backbone))]) as cam:
+    with library(
+        _Logits(backbone, target_layer(backbone)),
+        [backbone.model.get_submodule(target_layer(backbone))],
+    ) as cam:
         theirs = torch.as_tensor(
             cam(digits.clone().requires_grad_(), [ClassifierOutputTarget(int(c)) for c in classes])
         )
@@ -46,7 +50,9 @@ def test_the_librarys_maps_of_a_vit(method, library, backbones, digits):
     backbone = backbones["demo_vit"]
     classes = backbone(digits).argmax(1)
     with library(
-        _Logits(backbone), [backbone.model.get_submodule(target_layer(backbone))], backbone.grid
+        _Logits(backbone, target_layer(backbone)),
+        [backbone.model.get_submodule(target_layer(backbone))],
+        backbone.grid,
     ) as cam:
         theirs = cam(
             digits.clone().requires_grad_(), [ClassifierOutputTarget(int(c)) for c in classes]
@@ -84,10 +90,14 @@ def test_score_cam_of_a_linear_model():
 
 def test_constant_channels_share_one_forward_of_score_cam():
     weight, image = 0.1 * torch.rand(2, 3, 6, 6), torch.rand(3, 6, 6)
-    image[0], image[2] = -0.5, -0.1  # below zero, or a constant would not show in a scaled map
-    backbone = linear(weight)
-    scores = [(weight[1] * image * minmax(image[c])).sum() for c in range(3)]
-    expected = torch.einsum("c,chw->hw", torch.stack(scores).softmax(0), image)
+    # below the mean, or a constant would not show in a scaled map
+    means, image[0], image[2] = (0.75, 0, 0.5), 0.25, 0.4
+    plain = Preprocessing(6, 6, mean=means, std=(1, 1, 1))
+    backbone = tt.Backbone(Linear(weight), ["tap"], preprocessing=plain)
+    mean = torch.tensor(means)[:, None, None]
+    at_tap = image - mean
+    scores = [(weight[1] * (image * minmax(at_tap[c]) - mean)).sum() for c in range(3)]
+    expected = torch.einsum("c,chw->hw", torch.stack(scores).softmax(0), at_tap)
     with counted_passes(backbone.model) as passes:
         maps = score_cam(backbone, chunk=1)(image[None], torch.tensor([1]))
     assert torch.allclose(maps[0], minmax(expected.relu()), atol=1e-5)

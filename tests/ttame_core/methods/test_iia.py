@@ -15,7 +15,7 @@ from ttame_core.methods.iia import summed_gradients
 
 
 def test_gradients_are_taken_and_weighed_at_each_step_from_the_minimum(quadratic):
-    maps = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    maps = torch.rand(2, 3, 4, 4, dtype=torch.float64)  # which are the images
     scales = torch.tensor([0, 0.25, 1], dtype=torch.float64)
     low = maps.amin((2, 3), keepdim=True)
     rise = maps - low

@@ -89,7 +89,7 @@ def test_nothing_is_left_behind(kind, method, tiny, only_new_objects):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("rise", {"masks": 0}, "masks 0"),
+        ("rise", {"masks": 0}, "masks is 0"),
         ("rise", {"mask": 5}, "'rise' cannot be made with"),
         ("gradcam", {}, "did you mean 'grad-cam'"),
         ("lcam-img", {}, "did you mean 'l-cam-img'"),
@@ -98,3 +98,66 @@ def test_nothing_is_left_behind(kind, method, tiny, only_new_objects):
 def test_methods_that_cannot_be(name, options, message, backbones):
     with pytest.raises(tt.TTAMEError, match=message):
         tt.method(name, backbones["demo_vit"], **options)
+
+
+@pytest.mark.happens(
+    "Measures and methods", "the method {name} is asked for with {options}", "{message}"
+)
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("ablation-cam", {"chunk": 0}, "chunk is 0; expected a whole number, at least 1"),
+        ("score-cam", {"chunk": -1}, "chunk is -1; expected a whole number, at least 1"),
+        ("integrated-gradients", {"steps": 0}, "steps is 0; expected a whole number, at least 1"),
+        ("integrated-gradients", {"chunk": 1.5}, "chunk is 1.5; expected a whole number"),
+        ("iia", {"steps": 0}, "steps is 0; expected a whole number, at least 1"),
+        ("iia", {"chunk": 0}, "chunk is 0; expected a whole number, at least 1"),
+        ("rise", {"seed": "a"}, "seed is 'a'; expected a whole number"),
+        ("rise", {"masks": -1}, "masks is -1; expected a whole number, at least 1"),
+        ("rise", {"masks": "8"}, "masks is '8'; expected a whole number, at least 1"),
+        ("rise", {"cells": 0}, "cells is 0; expected a whole number, at least 1"),
+        ("rise", {"chunk": True}, "chunk is True; expected a whole number, at least 1"),
+        ("rise", {"p": 5}, "p is 5; expected a finite number, at least 0 and at most 1"),
+        ("rise", {"p": 1}, "p is 1; expected a probability between 0 and 1, neither of them"),
+        ("random", {"seed": "a"}, "seed is 'a'; expected a whole number"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_when_a_method_is_made(
+    name, options, message, backbones
+):
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.method(name, backbones["demo_vit"], **options)
+
+
+@pytest.mark.happens(
+    "Measures and methods", "in place of a backbone a method is given {what}", "{message}"
+)
+@pytest.mark.parametrize(
+    ("what", "given", "message"),
+    [
+        (
+            *("a plain model", torch.nn.Flatten()),
+            r"is a Flatten; expected a tt.Backbone: tt.Backbone\(model\)",
+        ),
+        (*("a name", "resnet18"), r"expected a tt.Backbone: tt.load_backbone\('resnet18'\)"),
+        (*("nothing", None), r"is None; expected a tt.Backbone: tt.Backbone\(model\) or"),
+    ],
+)
+def test_what_is_no_backbone_is_told_how_to_make_one(what, given, message):
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.method("grad-cam", given)
+
+
+@pytest.mark.happens(
+    "Measures and methods",
+    "a method that is trained is asked for by its name",
+    "refused: tt.TTAME and tt.train make one, tt.load_explainer loads one",
+)
+def test_a_trained_method_is_not_made_by_its_name(backbones):
+    for name in ("t-tame", "l-cam-img"):
+        with pytest.raises(tt.TTAMEError, match=f"'{name}' is trained, .*tt.TTAME.*tt.load_expl"):
+            tt.method(name, backbones["demo_vit"])
+    with pytest.raises(tt.TTAMEError, match=r"explainer\.backbone"):
+        tt.method("grad-cam", tt.TTAME(backbones["demo_vit"]))
+    with pytest.raises(tt.TTAMEError, match=r"the name of a method is \['rise'\]"):
+        tt.method(["rise"], backbones["demo_vit"])

@@ -17,6 +17,8 @@ from tests.ttame_core.methods.written_out import (
     rollout_by_definition,
     run,
 )
+from ttame_core.errors import NotServedError
+from ttame_core.images.reading import Preprocessing
 from ttame_core.masking import minmax
 from ttame_core.methods import vit_attention
 
@@ -90,6 +92,25 @@ def test_timm_vits_are_served():
         tt.method("attention-rollout", backbone)(images, torch.tensor([1, 2])), found
     )
     assert torch.allclose(backbone(images), logits, atol=1e-5)
+
+
+@pytest.mark.happens(
+    "Layers",
+    "attention is to be read of a ViT whose blocks are of neither torchvision nor timm",
+    "refused, and the blocks named that were looked for",
+)
+@pytest.mark.parametrize("name", ["attention-rollout", "transformer-lrp", "iia"])
+def test_a_vit_of_another_library_is_told_what_was_looked_for(name):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.ViTConfig(
+        **sizes, intermediate_size=8, image_size=32, patch_size=8, num_labels=3
+    )
+    model = transformers.ViTForImageClassification(config)
+    backbone = tt.Backbone(model, preprocessing=Preprocessing(32, 32), name="other")
+    message = r"other, of transformers, has no attention of torchvision's blocks .*timm.layers"
+    with pytest.raises(NotServedError, match=message):
+        tt.method(name, backbone)
 
 
 SMALL_TIMM = {"img_size": 64, "preprocessing": {"image_size": 64, "resize": 64}}

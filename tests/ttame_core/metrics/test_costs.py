@@ -1,4 +1,8 @@
-"""Costs: counted passes, arithmetic in bare forwards."""
+"""Costs: counted passes, arithmetic in bare forwards, times on one thread of an idle machine."""
+
+import math
+import os
+import warnings
 
 import pytest
 import torch
@@ -63,7 +67,7 @@ def test_costs_are_for_each_image_and_repeat_as_often_as_asked(tiny, noise):
 
     def twice(images, classes):
         calls.append(len(images))
-        return tiny(tiny.standardise(images))[:, :1] + tiny(images)[:, :1]
+        return tiny(1 - images)[:, :1] + tiny(images)[:, :1]
 
     found = tt.explanation_costs(tiny, {"twice": twice}, images, classes, repeats=3)
     assert calls == [4] * (1 + 3)
@@ -76,11 +80,73 @@ def test_costs_are_for_each_image_and_repeat_as_often_as_asked(tiny, noise):
     assert not any(m._forward_hooks for m in tiny.modules())
 
 
-def test_time_is_that_of_the_median_call_of_one_image(tiny, noise, monkeypatch):
+def test_time_is_that_of_the_fastest_call_of_one_image(tiny, noise, monkeypatch):
     times = iter([5.0, 0.008, 0.012, 0.016])
     monkeypatch.setattr(costs_module, "timed", lambda function: next(times))
     found = tt.explanation_costs(
         *(tiny, {"a": lambda images, classes: images}, noise.images[:4], torch.zeros(4).long()),
         repeats=4,
     )
-    assert found["milliseconds"].tolist() == pytest.approx([1000 * 0.014 / 4])
+    assert found["milliseconds"].tolist() == pytest.approx([1000 * 0.008 / 4])
+
+
+@pytest.fixture
+def threads():
+    """Two threads, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_methods_are_timed_on_one_thread_and_the_others_are_given_back(tiny, noise, threads):
+    seen, images, classes = [], noise.images[:2], torch.zeros(2).long()
+
+    def method(images, classes):
+        seen.append(torch.get_num_threads())
+        return images[:, 0]
+
+    tt.explanation_costs(tiny, {"a": method}, images, classes, repeats=2, patience=60)
+    assert seen == [2, 1, 1] and torch.get_num_threads() == 2
+
+    def failing(images, classes):
+        if torch.get_num_threads() == 1:
+            raise KeyboardInterrupt
+        return images[:, 0]
+
+    with pytest.raises(KeyboardInterrupt):
+        tt.explanation_costs(tiny, {"a": failing}, images, classes)
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.happens(
+    "Measures and methods",
+    "explanations are timed on a busy machine",
+    "a warning names the methods, and a column tells the load",
+)
+def test_a_time_measured_on_a_busy_machine_says_so(tiny, noise, monkeypatch):
+    def costs(*loads):
+        loads = iter(loads)
+        monkeypatch.setattr(os, "getloadavg", lambda: (next(loads), 0, 0))
+        method = {name: lambda images, classes: images[:, 0] for name in ("a", "b", "c")}
+        found = tt.explanation_costs(tiny, method, noise.images[:2], torch.zeros(2).long(), 1)
+        return found["load"].tolist()
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert costs(2, 4, 6) == [0.5, 1, 1.5]
+    with pytest.warns(UserWarning, match=r"load of up to 3.0 .* when b, c were timed") as told:
+        assert costs(4, 8, 12) == [1, 2, 3]
+    assert len(told) == 1
+
+
+def test_a_system_that_does_not_tell_its_load(monkeypatch):
+    monkeypatch.delattr(os, "getloadavg")
+    assert math.isnan(costs_module.load_of_machine())
+
+
+def test_costs_of_another_classifier_are_not_counted(tiny, backbones, noise):
+    other = tt.method("random", backbones["demo_resnet"])
+    with pytest.raises(tt.TTAMEError, match="a explains demo_resnet, and tiny is to be asked"):
+        tt.explanation_costs(tiny, {"a": other}, noise.images[:2], torch.zeros(2).long())

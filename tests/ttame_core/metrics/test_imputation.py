@@ -15,7 +15,7 @@ from scipy.sparse.linalg import splu
 import ttame_core as tt
 from ttame_core.metrics import imputation
 
-RAMP = torch.arange(25.0).view(1, 1, 5, 5)
+RAMP = torch.arange(25.0).view(1, 1, 5, 5) / 24
 
 
 def hole(*pixels, size=5):
@@ -37,7 +37,7 @@ def solver(request, monkeypatch):
 @pytest.mark.parametrize(("pixel", "value"), [((2, 2), 12), ((0, 0), 3.6), ((0, 2), 4.5)])
 def test_single_holes_in_a_ramp(solver, pixel, value):
     filled = tt.impute(RAMP, hole(pixel), noise=0)
-    assert filled[0, 0][pixel].item() == pytest.approx(value, abs=1e-5)
+    assert 24 * filled[0, 0][pixel].item() == pytest.approx(value, abs=1e-5)
     assert torch.equal(
         filled.flatten()[~hole(pixel).flatten()], RAMP.flatten()[~hole(pixel).flatten()]
     )
@@ -183,7 +183,8 @@ def test_batch_equals_loop_and_inputs_are_untouched(solver):
 
 def test_mean_fill_by_hand():
     filled = tt.mean_fill(RAMP, hole((0, 0), (4, 4)))
-    assert filled[0, 0, 0, 0] == filled[0, 0, 4, 4] == 12
+    corners = filled[0, 0, [0, 4], [0, 4]]
+    assert torch.allclose(corners, torch.full((2,), 0.5), atol=1e-6)
     assert torch.equal(filled.flatten()[1:24], RAMP.flatten()[1:24])
 
 
@@ -220,3 +221,37 @@ def test_a_solver_that_stops_short_says_so(monkeypatch):
     monkeypatch.setattr(imputation, "ITERATIONS", 1)
     with pytest.warns(UserWarning, match="stopped at an estimated error"):
         tt.impute(torch.rand(1, 1, 64, 64), tt.select_top(torch.rand(1, 64, 64), 99))
+
+
+IMAGES, HOLES = torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.bool)
+
+
+@pytest.mark.happens(
+    "Measures and methods",
+    "pixels of images that are {name} are to be imputed, or filled with the mean",
+    "refused: “images range from”",
+)
+@pytest.mark.parametrize(
+    ("name", "images"),
+    [("standardised", 4 * IMAGES - 2), ("not finite", IMAGES / 0), ("0 to 255", 255 * IMAGES)],
+)
+def test_what_is_no_image_is_not_filled(name, images):
+    for fill in (tt.impute, tt.mean_fill):
+        with pytest.raises(tt.TTAMEError, match="images range from"):
+            fill(images, HOLES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"images": IMAGES.numpy()}, "images is a ndarray; expected a tensor"),
+        ({"removed": HOLES.numpy()}, "removed is a ndarray; expected a tensor"),
+        ({"noise": -1}, "noise is -1; expected a finite number"),
+        ({"seed": "a"}, "seed is 'a'; expected a whole number"),
+        ({"chunk": 0}, "chunk is 0; expected a whole number, at least 1"),
+        ({"tolerance": float("nan")}, "tolerance is nan"),
+    ],
+)
+def test_what_no_imputation_can_be_asked_for(options, message):
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.impute(**{"images": IMAGES, "removed": HOLES, **options})

@@ -1,0 +1,224 @@
+"""What explaining, training and scoring cost, in plain forwards of the same classifier and batch.
+
+python benchmarks/gpu.py [--models resnet50 vgg16 vit_b_16] [--batches 1 32 128] [--repeats 5]
+
+Needs the base install alone and takes under four minutes on a GPU; on a CPU the batches are small.
+The reference is torchvision's own model in float32, as it comes, timed in turn with what is
+compared; weights are random. The table goes to benchmarks/results/, named after the device.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torchvision
+from torch import nn
+
+import ttame_core as tt
+from ttame_core.errors import TTAMEError
+from ttame_core.metrics.measures import MASKING, ROAD
+from ttame_core.training import training_step
+
+RESULTS = Path(__file__).parent / "results"
+PRECISIONS = ("float32", "bfloat16")
+MASKS = 128  # of RISE, an image
+
+
+def synchronised(function: Callable[[], object]) -> float:
+    """Seconds of one call, the accelerator's queue emptied."""
+    begun = time.perf_counter()
+    function()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter() - begun
+
+
+def in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of functions that are called in turn, after two calls each to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for repeat in range(-2, repeats):
+        for name, function in functions.items():
+            spent = synchronised(function)
+            if repeat >= 0:
+                seconds[name].append(spent)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+@torch.no_grad()
+def plain(model: nn.Module, images: torch.Tensor) -> None:
+    """One forward of the classifier as it comes."""
+    model(images)
+
+
+def peak(function: Callable[[], object]) -> float:
+    """Gigabytes above what is held before, at the highest; nan on a CPU."""
+    if not torch.cuda.is_available():
+        return float("nan")
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
+    function()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - held) / 1e9
+
+
+def step(explainer: tt.TTAME, images: torch.Tensor) -> Callable[[], None]:
+    """One training step of the paper's recipe on a batch that is ready."""
+    recipe = tt.Recipe(steps=1, batch_size=max(2, len(images)), other_classes="in-batch")
+    optimizer = torch.optim.SGD(explainer.attention.parameters(), 1e-3, 0.9, nesterov=True)
+
+    def once() -> None:
+        explainer.attention.train()
+        terms = training_step(
+            explainer.backbone, explainer.attention, images, recipe, torch.Generator()
+        )
+        optimizer.zero_grad()
+        terms["total"].backward()
+        optimizer.step()
+
+    return once
+
+
+def rows_of(name: str, batch: int, repeats: int, device: torch.device) -> list[dict]:
+    """Measure one classifier at one batch size."""
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, weights=None).eval().to(device)
+    backbones = {
+        p: tt.load_backbone(name, model.state_dict(), precision=p).to(device) for p in PRECISIONS
+    }
+    size = next(iter(backbones.values())).preprocessing.image_size
+    images = torch.rand(batch, 3, size, size, device=device)
+    truth = torch.zeros(batch, dtype=torch.int64, device=device)
+    functions: dict[str, Callable[[], object]] = {"plain forward": partial(plain, model, images)}
+    memory = {}
+    for precision, backbone in backbones.items():
+        explainer = tt.TTAME(backbone)
+        calls: dict[str, Callable[[], object]] = {
+            "forward": torch.no_grad()(partial(backbone, images)),
+            "explain": partial(explainer.explain, images, truth),
+        }
+        if batch > 1:
+            calls["training step"] = step(explainer, images)
+        for what, call in calls.items():
+            functions[f"{what}, {precision}"] = call
+            memory[f"{what}, {precision}"] = peak(call)
+    seconds = in_turn(functions, repeats)
+    reference = seconds["plain forward"]
+    return [
+        {
+            "classifier": name,
+            "what": what,
+            "batch": batch,
+            "ms": 1000 * spent,
+            "plain forwards": spent / reference,
+            "images/s": batch / spent,
+            "GB": memory.get(what, float("nan")),
+        }
+        for what, spent in seconds.items()
+    ]
+
+
+def rivals_and_measures(name: str, repeats: int, device: torch.device) -> list[dict]:
+    """Measure RISE, Grad-CAM where it is installed, AD and IC, and ROAD, against bare forwards."""
+    backbone = tt.load_backbone(name, None).to(device)
+    count = 8 if device.type != "cpu" else 2
+    size = backbone.preprocessing.image_size
+    images = torch.rand(count, 3, size, size, device=device)
+    with torch.no_grad():
+        full, truth = backbone(images).softmax(1).max(1)
+    maps = torch.rand(count, size // 8, size // 8, device=device)
+    forwards = {"RISE": MASKS * count, "AD and IC of three v": 3 * count, "ROAD": 18 * count}
+    score = partial(tt.score_batch, backbone, images, truth, full, maps)
+    functions: dict[str, Callable[[], object]] = {
+        "RISE": partial(tt.method("rise", backbone, masks=MASKS), images, truth),
+        "AD and IC of three v": partial(score, MASKING),
+        "ROAD": partial(score, ROAD),
+    }
+    try:
+        functions["Grad-CAM"] = partial(tt.method("grad-cam", backbone), images, truth)
+        forwards["Grad-CAM"] = count
+    except TTAMEError:
+        print("Grad-CAM is left out: its library is not installed")
+    ready = {
+        what: torch.rand(min(number, 128), 3, size, size, device=device)
+        for what, number in forwards.items()
+    }
+
+    def bare(what: str) -> None:
+        with torch.no_grad():
+            for _ in range(max(1, forwards[what] // len(ready[what]))):
+                backbone(ready[what])
+
+    rows = []
+    for what, function in functions.items():
+        spent = in_turn({"ours": function, "bare": partial(bare, what)}, min(repeats, 3))
+        rows.append(
+            {
+                "classifier": name,
+                "what": what,
+                "batch": count,
+                "ms": 1000 * spent["ours"] / count,
+                "bare forwards": spent["ours"] / spent["bare"],
+                "forwards/s": forwards[what] / spent["ours"],
+            }
+        )
+    return rows
+
+
+def about(device: torch.device) -> dict[str, object]:
+    """Say on what and with what the table was made."""
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    load = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else None
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "load": load,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "commit": commit.stdout.strip(),
+    }
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=["resnet50", "vgg16", "vit_b_16"])
+    parser.add_argument("--batches", nargs="+", type=int)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--limit", type=float, default=220, help="seconds after which none begins")
+    options = parser.parse_args()
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    on_cpu = device.type == "cpu"
+    batches = options.batches or ([1, 4] if on_cpu else [1, 32, 128])
+    begun, rows = time.monotonic(), []
+    described = about(device)
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / (str(described["device"]).lower().replace(" ", "-") + ".json")
+    jobs: list[Callable[[], list[dict]]] = [
+        partial(rows_of, m, b, options.repeats, device) for m in options.models for b in batches
+    ]
+    jobs += [partial(rivals_and_measures, m, options.repeats, device) for m in options.models]
+    for job in jobs:
+        if time.monotonic() - begun > options.limit and not on_cpu:
+            print("the rest is left out: time is up")
+            break
+        rows += job()
+        print(pd.DataFrame(rows[-12:]).round(3).to_string(index=False), flush=True)
+        # a table that is cut short is still a table
+        file.write_text(json.dumps({**described, "rows": rows}, indent=1) + "\n")
+    print(json.dumps(described))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Batches for training: of any data set, checked, in an order that a restart finds again."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from ttame_core.errors import TTAMEError, told
+from ttame_core.images.reading import check_images
+
+SEEDS = 2**63 - 1  # the largest that torch takes
+
+
+def check_data_set(images: Any) -> None:
+    """Raise a TTAMEError unless images are a data set that can be counted and read by index."""
+    wrong = isinstance(images, Tensor | np.ndarray | str | Mapping)
+    if wrong or not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
+        remedy = "a tt.ImageFolder, or [{'image': image} for image in images]"
+        remedy = "give its .dataset" if isinstance(images, DataLoader) else remedy
+        expected = f"expected a data set of single images: {remedy}"
+        raise TTAMEError(f"images are {told(images)}; {expected}")
+
+
+def batch_of(items: Any) -> Tensor:
+    """Stack the pictures of items to ``(B, 3, H, W)``; say what an item is that has none."""
+    pictures = []
+    for item in items:
+        pair = isinstance(item, list | tuple) and len(item)
+        found = item.get("image") if isinstance(item, Mapping) else item[0] if pair else None
+        picture = torch.as_tensor(found) if isinstance(found, np.ndarray) else found
+        if not isinstance(picture, Tensor) or picture.ndim != 3 or len(picture) != 3:
+            kinds = _kind(item) if found is None else f"{_kind(item)} with {_kind(found)}"
+            expected = "a dict with 'image' (3, H, W) in [0, 1], or a pair that starts with it"
+            raise TTAMEError(f"an item of the training images is {kinds}; expected {expected}")
+        pictures.append(picture)
+    sizes = sorted({f"{picture.shape[1]} x {picture.shape[2]}" for picture in pictures})
+    if len(sizes) > 1:
+        remedy = "resize or crop all to one, for instance with transform=backbone.random_crop"
+        raise TTAMEError(f"images of a batch are of sizes {', '.join(sizes[:4])}; {remedy}")
+    return torch.stack(pictures)
+
+
+def _kind(value: Any) -> str:
+    about = [*value] if isinstance(value, Mapping) else [*getattr(value, "shape", ())]
+    return f"a {type(value).__name__} {about or ''}".rstrip()
+
+
+def digest_of(images: Any) -> str:
+    """Hash what tells training images from others: their files, and the first and last picture.
+
+    A picture that is another whenever it is read tells nothing, and is left out.
+    """
+    if hasattr(images, "set_epoch"):
+        images.set_epoch(0)
+    files = getattr(images, "files", None)
+    names = [Path(file).parts[-2:] for file in files] if isinstance(files, list) else ""
+    digest = hashlib.sha256(str(names).encode())  # whatever folder they were moved to
+    with torch.random.fork_rng(devices=[]):
+        for index in (0, len(images) - 1):
+            torch.manual_seed(0)
+            first = batch_of([images[index]])
+            # a mirror that is thrown like a coin shows the same twice every other time
+            if all(torch.equal(first, batch_of([images[index]])) for _ in range(7)):
+                digest.update(first.detach().cpu().double().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def endless_batches(
+    fabric: Any, images: Any, batch_size: int, seed: int, skip: int, workers: int
+) -> Iterator[Tensor]:
+    """Yield batches for ever, an order an epoch that depends on seed and epoch only.
+
+    Each of the fabric's processes gets its own; ``skip`` counts the batches that are done already.
+    """
+    share = batch_size * fabric.world_size
+    per_epoch = len(images) // share
+    epoch, first = divmod(skip, per_epoch)
+    while True:
+        if hasattr(images, "set_epoch"):
+            images.set_epoch(epoch)
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % SEEDS)
+        order = torch.randperm(len(images), generator=generator)
+        mine = order[: per_epoch * share].view(per_epoch, fabric.world_size, batch_size)
+        chosen = Subset(images, mine[first:, fabric.global_rank].flatten().tolist())
+        loader = DataLoader(chosen, batch_size, num_workers=workers, collate_fn=batch_of)
+        for pictures in loader:
+            check_images(pictures)  # here, where no accelerator waits for the answer
+            yield pictures.to(fabric.device)
+        epoch, first = epoch + 1, 0
