@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from ttame_core.classifiers.backbone import batch_that_suits
+from ttame_core.classifiers.fast import batch_that_suits
 from ttame_core.explainer import TTAME, Explanation
 
 WHOLE_BACKBONE, WHOLE_ATTENTION = "whole backbone", "whole attention"

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from ttame_core.classifiers.fast import Fast, dtype_of
-from ttame_core.classifiers.fast import batch_that_suits as batch_that_suits
 from ttame_core.classifiers.hooks import Turn, capture, replaced_output, unwrap_logits
 from ttame_core.classifiers.labels import class_names, find_class
 from ttame_core.classifiers.probe import fingerprint, frozen_twin, probe, unwrapped
@@ -27,7 +26,7 @@ from ttame_core.classifiers.taps import (
     prefix_tokens,
     to_grid,
 )
-from ttame_core.errors import TTAMEError, check_kind, nearest
+from ttame_core.errors import NotServedError, TTAMEError, check_kind, nearest
 from ttame_core.images.reading import Preprocessing, Transform, check_images, read_image
 from ttame_core.masking import mask_images
 from ttame_core.recipes import ORDERS
@@ -175,7 +174,10 @@ class Backbone(nn.Module):
         """
         if isinstance(taps, str):
             presets = TAPS.get(self.name, {})
-            known = [*presets, *(OVER_DEPTH if self.tokens else ())]
+            known = [*presets, *OVER_DEPTH]
+            if taps in OVER_DEPTH and not self.tokens:
+                why = f"the taps {taps!r} are a transformer's, and {self.name} is none; name layers"
+                raise NotServedError(why)
             if taps not in known:
                 raise TTAMEError(
                     f"{self.name} has no set of taps {taps!r}; {nearest(taps, known)}; or give a list of layers"

@@ -5,8 +5,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ttame_core.classifiers.backbone import Backbone, batch_that_suits
+from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.checks import check_chunk
+from ttame_core.classifiers.fast import batch_that_suits
 from ttame_core.classifiers.heads import patches_reach
 from ttame_core.classifiers.taps import ATTENTION_NORMS
 from ttame_core.errors import NotServedError, check_whole, needed

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from ttame_core.classifiers.backbone import Backbone, batch_that_suits
+from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.checks import check_chunk
+from ttame_core.classifiers.fast import batch_that_suits
 from ttame_core.errors import check_whole, needed
 from ttame_core.masking import minmax
 from ttame_core.methods import EXTRA, Method

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttame_core.classifiers.backbone import Backbone, batch_that_suits
+from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.checks import check_chunk
+from ttame_core.classifiers.fast import batch_that_suits
 from ttame_core.errors import TTAMEError, check_number, check_whole
 from ttame_core.masking import minmax
 from ttame_core.methods import Method

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from ttame_core.classifiers.backbone import Backbone, batch_that_suits
+from ttame_core.classifiers.backbone import Backbone
+from ttame_core.classifiers.fast import batch_that_suits
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.masking import check_percentage, enlarged, mask_images, ranks
 from ttame_core.metrics.imputation import impute

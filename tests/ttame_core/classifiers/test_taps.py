@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import ttame_core as tt
-from ttame_core.classifiers.taps import blocks_over_depth, to_grid
+from ttame_core.classifiers.taps import blocks_over_depth, norms_over_depth, to_grid
 from ttame_core.errors import NotServedError
 
 
@@ -80,12 +80,13 @@ def test_taps_spread_over_a_transformers_depth_by_name():
     torch.testing.assert_close(
         plain.square().mean(1), torch.ones(2, tokens.shape[2]), rtol=0.01, atol=0
     )
-    with pytest.raises(tt.TTAMEError, match="no norm before the attention found in 'layer2'"):
-        tt.load_backbone("resnet18", None, taps="spread-norms")
-    at_the_top = tt.load_backbone("resnet18", None, taps="spread")
-    assert at_the_top.taps == ("layer2", "layer3", "layer4")
-    with pytest.raises(tt.TTAMEError, match="taps 'spread' need four blocks alike"):
-        tt.load_backbone("vgg11_bn", None, taps="spread")
+    for taps in ("spread", "spread-norms"):
+        with pytest.raises(NotServedError, match=f"taps '{taps}' are a transformer's.* is none"):
+            tt.load_backbone("demo_resnet", taps=taps)
+    with pytest.raises(NotServedError, match="no norm before the attention found in 'layer2'"):
+        norms_over_depth(tt.load_backbone("demo_resnet").model, "layer2")
+    with pytest.raises(NotServedError, match="taps 'spread' need four blocks alike"):
+        blocks_over_depth(vit.model, "conv_proj")
 
 
 def test_list_taps_shows_names_and_shapes_in_order():
