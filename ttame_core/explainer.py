@@ -20,7 +20,7 @@ from ttame_core.errors import TTAMEError, check_kind, check_whole, nearest, told
 from ttame_core.files import atomic_path
 from ttame_core.images.batches import SEEDS
 from ttame_core.images.explanation import Explanation
-from ttame_core.images.reading import check_images, fit_whole, read_image
+from ttame_core.images.reading import check_at_hand, fit_whole, in_range, read_image
 from ttame_core.masking import minmax, upsample
 from ttame_core.recipes import ORDERS, VARIANTS
 
@@ -85,7 +85,8 @@ class TTAME(nn.Module):
         Raises
         ------
         TTAMEError
-            If the images are none, or the classes do not go with them or the classifier.
+            If the images are none, or the classes do not go with them or the classifier. Values
+            on an accelerator are not waited for: out of range, they get maps that are NaN.
         """
         backbone = self.backbone
         box: tuple = (...,)
@@ -93,11 +94,7 @@ class TTAME(nn.Module):
             if whole:
                 picture, box = fit_whole(read_image(images), backbone.preprocessing)
             images = picture[None] if whole else backbone.read(images)
-        if isinstance(images, Tensor) and (images.is_meta or images.layout != torch.strided):
-            raise TTAMEError(
-                f"images are {images.layout} on {images.device}; expected pixels: images.to_dense(), and no meta device"
-            )
-        check_images(images)
+        check_at_hand(images)
         images = images.to(backbone.mean)
         with backbone.held():
             was_training = self.attention.training
@@ -107,6 +104,10 @@ class TTAME(nn.Module):
                 scores = logits.softmax(1)
                 classes = chosen_classes(classes, scores, backbone.labels, backbone.name)
                 wanted = classes if classes.ndim == 2 else classes[:, None]  # (B, k)
+                fine = None
+                if not images.is_cpu:  # nobody waits to look: what is none gets NaN below
+                    fine = in_range(images)[:, None] & (wanted >= 0) & (wanted < scores.shape[1])
+                    wanted = wanted.clamp(0, scores.shape[1] - 1)
                 maps = self.attention(features, wanted)  # (B, k, h_e, w_e)
                 maps = minmax(maps.sigmoid() if self.attention.squashed else maps)
             finally:
@@ -114,6 +115,9 @@ class TTAME(nn.Module):
         if whole:
             maps = minmax(upsample(maps, images.shape[-2:])[box])
         confidences = scores.gather(1, wanted)
+        if fine is not None:
+            maps = maps.where(fine[..., None, None], torch.nan)
+            confidences = confidences.where(fine, torch.nan)
         ranks = 1 + (scores[:, None] > confidences[..., None]).sum(2)
         if classes.ndim == 1:
             maps, confidences, ranks = maps[:, 0], confidences[:, 0], ranks[:, 0]

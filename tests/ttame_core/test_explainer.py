@@ -254,7 +254,7 @@ def test_a_mechanism_of_no_taps_is_told():
     "image", [torch.ones(1, 3, 16, 16).to_sparse(), torch.ones(1, 3, 16, 16, device="meta")]
 )
 def test_images_without_pixels_are_told(image, tiny):
-    with pytest.raises(tt.TTAMEError, match="expected pixels: images"):
+    with pytest.raises(tt.TTAMEError, match="without values"):
         tt.TTAME(tiny)(image)
 
 
@@ -275,3 +275,29 @@ def test_an_explainer_knows_its_seed_unless_it_was_loaded(tiny, tmp_path):
     explainer.save(tmp_path / "e.safetensors")
     assert explainer.seed == 7 and "seed" not in explainer.attention.state_dict()
     assert tt.TTAME.load(tmp_path / "e.safetensors", tiny).seed is None
+
+
+@pytest.mark.happens(
+    "Images and classes",
+    "an image on an accelerator is out of range, or a class is none",
+    "nobody waits for it: its maps and confidences are NaN, the others' as ever",
+)
+def test_on_an_accelerator_what_is_out_of_range_gets_nan(tiny):
+    explainer, images = tt.TTAME(tiny), torch.rand(3, 3, 16, 16)
+    expected = explainer(images, torch.tensor([[0, 1], [1, 0], [0, 1]]))
+    images[1, 0, 0, 0] = 1.5
+
+    class Elsewhere(torch.Tensor):
+        """A tensor that says that it is on an accelerator."""
+
+        is_cpu = False
+
+    there = images.as_subclass(Elsewhere)
+    asked = torch.tensor([[0, -1], [1, 0], [99, 1]]).as_subclass(Elsewhere)
+    found = explainer(there, asked)
+    nan = torch.tensor([[False, True], [True, True], [True, False]])
+    assert torch.equal(found.maps.isnan().all((2, 3)), nan)
+    assert torch.equal(found.confidences.isnan(), nan)
+    assert torch.equal(found.maps[0, 0], expected.maps[0, 0])
+    with pytest.raises(tt.TTAMEError, match="range from"):
+        explainer(images)

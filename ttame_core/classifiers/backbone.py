@@ -27,7 +27,7 @@ from ttame_core.classifiers.taps import (
     to_grid,
 )
 from ttame_core.errors import NotServedError, TTAMEError, check_kind, nearest
-from ttame_core.images.reading import Preprocessing, Transform, check_images, read_image
+from ttame_core.images.reading import Preprocessing, Transform, check_at_hand, read_image
 from ttame_core.masking import mask_images
 from ttame_core.recipes import ORDERS
 
@@ -281,10 +281,9 @@ class Backbone(nn.Module):
         Returns
         -------
         Tensor
-            ``(B, K)``. On a CPU a TTAMEError is raised for images that are none.
+            ``(B, K)``. A TTAMEError is raised for images that are none; see `check_at_hand`.
         """
-        if getattr(images, "is_cpu", True):  # an accelerator would have to be waited for
-            check_images(images)
+        check_at_hand(images)
         if masks is None:
             return self.logits(self.standardise(images))
         return self.logits(mask_images(images, masks, self.standardise, self.masking))

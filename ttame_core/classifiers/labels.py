@@ -90,7 +90,8 @@ def chosen_classes(classes: Any, scores: Tensor, labels: Sequence[str], classifi
 
     Such a tensor is taken as it is. An int asks for each image's k most confident classes by the
     scores ``(B, K)``; a string for one class in words, a sequence for several in words or numbers;
-    None for the model truths. Raises a TTAMEError if they do not go with images or classifier.
+    None for the model truths. Raises a TTAMEError if they do not go with images or classifier; the
+    values of a tensor on an accelerator are not waited for.
     """
     count = len(scores)
     if classes is None:
@@ -113,14 +114,17 @@ def chosen_classes(classes: Any, scores: Tensor, labels: Sequence[str], classifi
         # numbers are numbers, also where classes are called by some
         named = [find_class(c, labels, classifier) for c in classes]
         classes = torch.tensor(named).expand(count, -1)
-    check_classes(classes, count, len(labels), many=True)
+    check_classes(classes, count, len(labels), many=True, look=classes.is_cpu)
     return classes.to(scores.device)
 
 
-def check_classes(classes: Any, count: int, num_classes: int, many: bool = False) -> None:
+def check_classes(
+    classes: Any, count: int, num_classes: int, many: bool = False, look: bool = True
+) -> None:
     """Raise a TTAMEError unless classes are ``(B,)`` int64 of a classifier, one an image.
 
-    Where there may be ``many`` an image, ``(B, k)`` too.
+    Where there may be ``many`` an image, ``(B, k)`` too; where nobody is to ``look`` at the values,
+    any will do.
     """
     expected = f"({count},) or ({count}, k) int64" if many else f"({count},) int64, one an image"
     if not isinstance(classes, Tensor):
@@ -129,7 +133,7 @@ def check_classes(classes: Any, count: int, num_classes: int, many: bool = False
     whole = classes.dtype == torch.int64 and classes.layout == torch.strided
     if not whole or classes.ndim not in shapes or len(classes) != count or not classes.numel():
         raise TTAMEError(f"classes are {tuple(classes.shape)} {classes.dtype}; expected {expected}")
-    if not (classes.min() >= 0 and classes.max() < num_classes):
+    if look and not (classes.min() >= 0 and classes.max() < num_classes):
         raise TTAMEError(
             f"classes range from {classes.min()} to {classes.max()}; the classifier has 0 to {num_classes - 1}"
         )

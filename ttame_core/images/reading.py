@@ -228,8 +228,11 @@ def fit_whole(picture: Image.Image, expected: Preprocessing) -> tuple[Tensor, tu
     return square, box
 
 
-def check_images(images: Tensor) -> None:
-    """Raise a TTAMEError unless images are ``(B, 3, H, W)`` floats in [0, 1]."""
+def check_images(images: Tensor, look: bool = True) -> None:
+    """Raise a TTAMEError unless images are ``(B, 3, H, W)`` floats in [0, 1].
+
+    Where nobody is to ``look`` at the values, any will do.
+    """
     if not isinstance(images, Tensor):
         raise TTAMEError(
             f"images are a {type(images).__name__}; expected a tensor (B, 3, H, W) in [0, 1], or the file of one photograph"
@@ -247,7 +250,18 @@ def check_images(images: Tensor) -> None:
         )
     if not images.numel():
         raise TTAMEError(f"images are {tuple(images.shape)}; expected at least one, and a pixel")
-    check_range(images)
+    if look:
+        check_range(images)
+
+
+def check_at_hand(images: Tensor) -> None:
+    """Check images, but for the values of those on an accelerator, which would be waited for."""
+    check_images(images, look=getattr(images, "is_cpu", True))
+
+
+def in_range(images: Tensor) -> Tensor:
+    """Say of each image ``(B, C, H, W)`` whether its values are in [0, 1]: ``(B,)`` bool."""
+    return ((images >= 0) & (images <= 1)).flatten(1).all(1)
 
 
 def check_range(images: Tensor) -> None:
