@@ -45,8 +45,6 @@ PAPER = {
     "The claims": ("a verdict on each", ["12_compare"]),
 }
 """What the paper shows, and the notebooks that show it here."""
-FAMILIES = ("library", "family", "member", "taps", "maps", "served by", "not by")
-"""Columns of the table of families that are shown."""
 OF_ATTENTION = {"transformer-lrp", "attention-rollout"}
 NO_PLAIN_VIT = "is no ViT with plain self-attention and a class token"
 
@@ -100,9 +98,12 @@ def write_families(table: Path, book: Path) -> None:
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     with (book / table.name).open("w", newline="") as file:
-        writer = csv.DictWriter(file, FAMILIES, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows({**row, "not by": reasons(row)} for row in rows)
+        writer = csv.writer(file)
+        writer.writerow(("family, by its member", "taps", "maps", "what does not serve it"))
+        for row in rows:
+            member = f"{row['library']}: {row['member'].removeprefix('timm/')}"
+            maps = ", ".join(dict.fromkeys(row["maps"].split(", ")))  # a ViT's are all alike
+            writer.writerow((member, row["taps"], maps, reasons(row)))
     counts = []
     for library in dict.fromkeys(row["library"] for row in rows):
         served = [bool(row["served by"]) for row in rows if row["library"] == library]

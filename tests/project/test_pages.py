@@ -169,12 +169,12 @@ def test_the_table_of_families_is_shown_with_counts_and_says_once_what_holds_for
     pages.write_families(tmp_path / "families.csv", tmp_path / "book")
     assert (tmp_path / "book" / "families.md").read_text() == "T-TAME serves 2 of 3 of a's."
     shown = list(csv.DictReader((tmp_path / "book" / "families.csv").open(newline="")))
-    assert [r["not by"] for r in shown] == [
+    assert [r["what does not serve it"] for r in shown] == [
         "",
         "iia: no plain ViT; rise: too large",
         "no taps found; choose some",
     ]
-    assert "raw" not in shown[0] and shown[0]["maps"] == "8@4x3"
+    assert shown[0]["family, by its member"] == "a: m1" and shown[0]["maps"] == "8@4x3"
     assert (ROOT / "book" / "families.md").read_text().count("COUNTS") == 1
     assert no_vit == pages.NO_PLAIN_VIT and no_vit in (ROOT / "book" / "families.csv").read_text()
 

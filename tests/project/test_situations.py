@@ -6,13 +6,17 @@ import sys
 import pytest
 
 from tests.commands import ROOT
-from tests.situations import in_words
+from tests.situations import in_words, page
 
 
 @pytest.mark.slow
-def test_the_table_of_situations_is_made_of_the_tests():
-    command = [sys.executable, "-m", "tests.situations"]
-    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def test_the_table_of_situations_is_made_of_the_tests(request):
+    items = request.session.items
+    if {item.path for item in items} >= {*(ROOT / "tests").rglob("test_*.py")}:
+        made = page(items)  # all are collected already
+    else:
+        command = [sys.executable, "-m", "tests.situations"]
+        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert made == (ROOT / "book" / "situations.md").read_text()
     assert made.count("\n| ") >= 100
 
