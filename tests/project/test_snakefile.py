@@ -117,6 +117,7 @@ def test_a_job_waits_for_what_its_notebook_reads_and_writes_what_its_step_says(j
     assert {f"book/{file.name}" for file in (ROOT / "book").glob("*.md")} <= book["input"]
 
 
+@pytest.mark.slow
 def test_every_rule_says_what_it_does():
     done = call("snakemake", "--list", "--config", "edition=smoke")
     assert done.returncode == 0, done.stderr[-3000:]

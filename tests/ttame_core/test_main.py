@@ -198,6 +198,7 @@ def noise(file, seed):
         ["one/a:b.jpg", "one/a\nb.jpg", "one/-b.jpg", "one/CON.jpg", "one/a\udcff.jpg"],
     ],
 )
+@pytest.mark.slow
 def test_photographs_of_one_name_have_files_of_their_own(names, shipped, tmp_path):
     for seed, name in enumerate(names):
         noise(tmp_path / "set" / name, seed)

@@ -279,6 +279,7 @@ def test_a_train_mode_backbone_drifts_in_a_copy_only(tiny, noise):
 @pytest.mark.filterwarnings("ignore:the maps of the model truth")  # at so high a rate
 @pytest.mark.parametrize("kind", [RightHalf, RightHalfViT])
 @pytest.mark.parametrize("variant", ["proposed", "scaled", "l_cam_img"])
+@pytest.mark.slow
 def test_trained_methods_learn_which_half_the_model_looks_at(kind, variant):
     backbone = looking_right(kind)
     explainer = tt.TTAME(backbone, variant)

@@ -24,6 +24,7 @@ CNNS = {
 
 
 @pytest.mark.parametrize("name", CNNS)
+@pytest.mark.slow
 def test_step_0_is_the_class_activation_map(name):
     small = {} if "weights" in CNNS[name] else {"image_size": 96, "resize": 96}
     backbone = tt.load_backbone(name, CNNS[name].get("weights"), preprocessing=small)

@@ -12,6 +12,7 @@ from ttame_book.demo import classifiers, training
 @pytest.mark.parametrize(
     ("name", "least"), [("demo_vgg", 95), ("demo_resnet", 95), ("demo_vit", 90)]
 )
+@pytest.mark.slow
 def test_shipped_weights_recognise_digits(name, least):
     model = classifiers.load_demo_backbone(name)
     assert 0.1e6 < sum(p.numel() for p in model.parameters()) < 0.4e6

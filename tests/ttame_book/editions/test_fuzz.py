@@ -60,6 +60,7 @@ def fine_or_told(read, *arguments, **options):
 
 @QUICK
 @given(place=st.sampled_from(sorted(places(SMOKE), key=str)), value=VALUES, name=TEXTS | st.none())
+@pytest.mark.slow
 def test_any_value_at_any_place_of_a_configuration(project, place, value, name):
     config = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
     section = config

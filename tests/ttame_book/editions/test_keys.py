@@ -233,10 +233,12 @@ def test_the_look_of_a_chart_trains_nothing(copy, base):
         ("notebooks/04_evaluate.ipynb", "# number of test images", "# so many test images"),
     ],
 )
+@pytest.mark.slow
 def test_words_rerun_nothing(copy, base, file, old, new):
     assert changed_by(copy, base, file, old, new) == set()
 
 
+@pytest.mark.slow
 def test_other_photographs_rerun_what_reads_them(copy, base):
     for part, other in (("train", "val"), ("val", "train")):
         before = keys(copy)

@@ -131,6 +131,7 @@ def test_all_claims_are_confirmed_by_scores_as_the_paper_has_them():
         (8, "demo_vit", "ad", 15, "proposed", "no skip"),
     ],
 )
+@pytest.mark.slow
 def test_a_claim_falls_where_two_methods_change_places(number, backbone, measure, v, one, other):
     first, second = ((backbone, method, measure, v) for method in (one, other))
     assert verdict(number, swapped(as_in_the_paper(), first, second)) == NO
@@ -228,6 +229,7 @@ def test_mixed_is_neither_all_better_nor_all_worse(better):
         (12, ("demo_vgg", "t-tame", "coverage", 100)),
     ],
 )
+@pytest.mark.slow
 def test_a_claim_of_which_a_part_is_missing_is_not_judged(number, missing):
     means = as_in_the_paper()
     del means[missing]

@@ -78,6 +78,7 @@ def test_its_taps_are_the_last_stages_or_blocks(architecture):
     assert (backbone.tokens, backbone.prefix_tokens) == (name in PREFIX, PREFIX.get(name, 0))
 
 
+@pytest.mark.slow
 def test_a_changed_corner_changes_its_map_and_the_earliest_tap_most_there(architecture):
     _, backbone, images = architecture
     half = images.shape[-1] // 2

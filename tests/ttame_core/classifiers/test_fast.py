@@ -44,6 +44,7 @@ def unsettled(model):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "efficientnet_lite0", "mobilenet_v2"])
+@pytest.mark.slow
 def test_batch_norms_are_folded_away_and_change_no_answer(name):
     backbone = small(name)
     unsettled(backbone.model)

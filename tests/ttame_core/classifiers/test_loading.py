@@ -165,6 +165,7 @@ def hub(tmp_path, monkeypatch):
     "weights",
     [ResNet18_Weights.DEFAULT, ResNet18_Weights.IMAGENET1K_V1, "IMAGENET1K_V1", "DEFAULT", True],
 )
+@pytest.mark.slow
 def test_torchvisions_ways_to_name_published_weights(weights, hub):
     model = torchvision.models.resnet18()
     hub(ResNet18_Weights.DEFAULT, model)
@@ -255,6 +256,7 @@ def test_weights_of_ones_own_come_with_their_preprocessing():
         ("vit_ti_16", {"image_size": 64}, 64, 71, 4),
     ],
 )
+@pytest.mark.slow
 def test_the_preprocessing_follows_the_size_that_a_constructor_is_given(
     name, options, size, resize, side
 ):

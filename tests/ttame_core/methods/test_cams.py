@@ -25,6 +25,7 @@ from ttame_core.metrics.costs import counted_passes
         ("ablation-cam", AblationCAM),
     ],
 )
+@pytest.mark.slow
 def test_the_librarys_maps(name, method, library, backbones, digits, monkeypatch):
     half_pixel = lambda size: nn.Upsample(size, mode="bilinear")  # noqa: E731
     monkeypatch.setattr(nn, "UpsamplingBilinear2d", half_pixel)  # as Score-CAM's authors have it

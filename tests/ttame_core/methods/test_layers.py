@@ -31,6 +31,7 @@ CLASSES = torch.tensor([1, 4])
     "its last call counts, for maps and gradients alike",
 )
 @pytest.mark.parametrize("name", ["grad-cam", "grad-cam++", "layer-cam", "ablation-cam", "iia"])
+@pytest.mark.slow
 def test_of_a_module_that_runs_twice_the_last_call_is_explained(resnet, name):
     # a basic block ends with the second call of its ReLU, whose output is the block's
     found = {}

@@ -46,6 +46,7 @@ def test_batch_equals_loop_and_chunks_do_not_matter(name, method, backbones, dig
 @pytest.mark.parametrize(
     "method", [m for m in tt.METHODS if m not in (*CONTROLS, "attention-rollout")]
 )
+@pytest.mark.slow
 def test_every_method_prefers_the_half_the_model_looks_at(kind, method):
     backbone = looking_right(kind)
     if kind is RightHalf and method in FOR_VITS:
@@ -68,6 +69,7 @@ def only_new_objects():
 
 
 @pytest.mark.parametrize(("kind", "method"), served(["cnn", "vit"]))
+@pytest.mark.slow
 def test_nothing_is_left_behind(kind, method, tiny, only_new_objects):
     backbone = tiny if kind == "cnn" else looking_right(RightHalfViT)
     explain = make(method, backbone, **({"masks": 2} if method == "rise" else {}))
