@@ -62,6 +62,7 @@ lab: $(READY) ## open the notebooks in JupyterLab
 bench: $(READY) ## time the measures and the methods against the peers'
 	$(BIN)/python benchmarks/measures.py
 	$(BIN)/python benchmarks/methods.py
+	$(BIN)/python benchmarks/gpu.py
 
 lint: $(READY) ## check style, types, notebooks and configurations
 	$(BIN)/ruff check .

@@ -24,6 +24,7 @@ from torch import nn
 
 import ttame_core as tt
 from ttame_core.errors import TTAMEError
+from ttame_core.metrics.costs import timed
 from ttame_core.metrics.measures import MASKING, ROAD
 from ttame_core.training import training_step
 
@@ -32,21 +33,14 @@ PRECISIONS = ("float32", "bfloat16")
 MASKS = 128  # of RISE, an image
 
 
-def synchronised(function: Callable[[], object]) -> float:
-    """Seconds of one call, the accelerator's queue emptied."""
-    begun = time.perf_counter()
-    function()
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-    return time.perf_counter() - begun
-
-
-def in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of functions that are called in turn, after two calls each to warm up."""
+def in_turn(
+    functions: dict[str, Callable[[], object]], repeats: int, warm: int = 2
+) -> dict[str, float]:
+    """Median seconds of functions that are called in turn, after so many calls each to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for repeat in range(-2, repeats):
+    for repeat in range(-warm, repeats):
         for name, function in functions.items():
-            spent = synchronised(function)
+            spent = timed(function)
             if repeat >= 0:
                 seconds[name].append(spent)
     return {name: statistics.median(values) for name, values in seconds.items()}

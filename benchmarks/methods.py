@@ -6,11 +6,11 @@ Ratios are of medians taken in turn in one process; the bare forwards run at the
 """
 
 import argparse
-import statistics
 from collections.abc import Callable
 
 import pandas as pd
 import torch
+from gpu import in_turn
 from pytorch_grad_cam import GradCAM, ScoreCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor
@@ -29,19 +29,6 @@ def bare(backbone: tt.Backbone, images: Tensor, batch: int) -> None:
     with torch.no_grad():
         for part in images.split(batch):
             backbone.logits(part)
-
-
-def in_turn(
-    functions: dict[str, Callable[[], object]], repeats: int, warm: bool = True
-) -> dict[str, float]:
-    """Median seconds of functions that run in turn, after a warm-up of each where they are short."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for repeat in range(repeats + warm):
-        for name, function in functions.items():
-            spent = timed(function)
-            if repeat >= warm:
-                seconds[name].append(spent)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def overheads(backbone: tt.Backbone, masks: int, repeats: int) -> list[dict]:
@@ -84,7 +71,7 @@ def overheads(backbone: tt.Backbone, masks: int, repeats: int) -> list[dict]:
             "library": library(ScoreCAM),
         },
         max(1, repeats // 3),
-        warm=False,
+        warm=0,
     )
     rows.append(
         {

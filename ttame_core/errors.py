@@ -8,6 +8,8 @@ from importlib import import_module
 from numbers import Integral, Real
 from typing import Any
 
+SEEDS = 2**63 - 1  # the largest that torch takes
+
 
 class TTAMEError(ValueError):
     """Bad input: the message names the value, what was expected and the remedy."""
@@ -58,6 +60,11 @@ def check_whole(what: str, value: Any, least: int = 0, most: int | None = None) 
         raise TTAMEError(
             f"{what} is {told(value)}; expected a whole number, at least {least}{upto}"
         )
+
+
+def check_seed(seed: Any) -> None:
+    """Raise a TTAMEError unless a seed is one that torch takes."""
+    check_whole("seed", seed, 0, SEEDS)
 
 
 def check_number(what: str, value: Any, least: float = 0.0, most: float = math.inf) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from ttame_core.attention import AttentionMechanism
 from ttame_core.classifiers.backbone import Backbone
+from ttame_core.classifiers.checks import check_backbone
 from ttame_core.classifiers.labels import chosen_classes
-from ttame_core.errors import TTAMEError, check_kind, check_whole, nearest, told
+from ttame_core.errors import TTAMEError, check_kind, check_seed, nearest, told
 from ttame_core.files import atomic_path
-from ttame_core.images.batches import SEEDS
 from ttame_core.images.explanation import Explanation
 from ttame_core.images.reading import check_at_hand, fit_whole, in_range, read_image
 from ttame_core.masking import minmax, upsample
@@ -51,9 +51,9 @@ class TTAME(nn.Module):
     @torch.inference_mode(False)
     def __init__(self, backbone: Backbone, variant: str | dict = "proposed", seed: int = 0):
         super().__init__()
-        check_kind("backbone", backbone, Backbone, "a tt.Backbone: wrap it, tt.Backbone(model)")
+        check_backbone(backbone)
         options = options_of(variant)
-        check_whole("seed", seed, 0, SEEDS)
+        check_seed(seed)
         self.backbone, self.variant, self.seed = backbone, variant, int(seed)
         channels = [shape[0] for shape in backbone.shapes]
         with torch.random.fork_rng(devices=[]):  # a seed of its own, and none taken from the caller
@@ -139,9 +139,7 @@ class TTAME(nn.Module):
         """
         check_kind("path", path, PATH, "the name of a file to write, such as 'mine.safetensors'")
         for key, value in metadata.items():
-            check_kind(
-                key, value, str, "a text, as all of a header is: str(...) or json.dumps(...)"
-            )
+            check_kind(key, value, str, "a text: str(...) or json.dumps(...)")
         state = {k: v.detach().cpu().contiguous() for k, v in self.attention.state_dict().items()}
         if half:
             state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ttame_core.classifiers.backbone import Backbone
-from ttame_core.errors import TTAMEError, check_kind, check_whole
+from ttame_core.errors import SEEDS, TTAMEError, check_kind, check_seed, check_whole
 from ttame_core.explainer import PATH, TTAME
 from ttame_core.files import atomic_path
-from ttame_core.images.batches import SEEDS, batch_of, check_data_set, digest_of, endless_batches
+from ttame_core.images.batches import check_data_set, digest_of, endless_batches, stack
 from ttame_core.images.folders import evenly
 from ttame_core.images.reading import check_images
 from ttame_core.losses import in_batch_other_classes, sample_other_classes, ttame_loss
@@ -85,7 +85,7 @@ def train(
     check_kind("explainer", explainer, TTAME, "a tt.TTAME(backbone)")
     check_kind("recipe", recipe, (Recipe, type(None)), "a tt.Recipe(steps=..., max_lr=...)")
     check_kind("checkpoint", checkpoint, (*PATH, type(None)), "the name of a file, or None")
-    check_whole("seed", seed, 0, SEEDS)
+    check_seed(seed)
     check_whole("checkpoint_every", checkpoint_every, 1)
     check_whole("workers", workers)
     check_data_set(images)
@@ -191,7 +191,7 @@ def initialise(explainer: TTAME, images: Any, recipe: Recipe) -> None:
     """Prepare a mechanism for its first step: its feature maps' scales, a warm start."""
     backbone, seen = explainer.backbone, None
     if explainer.attention.scales is not None:
-        batch = batch_of(evenly(images, recipe.batch_size)).to(backbone.mean.device)
+        batch = stack(evenly(images, recipe.batch_size)).to(backbone.mean.device)
         check_images(batch)
         seen = backbone.features(batch)
         explainer.attention.measure_scales(seen[1])

@@ -260,8 +260,8 @@ def test_a_run_is_told_of_another_that_is_not_over_and_of_none_that_was_killed(
 def test_a_run_that_ends_leaves_the_checkpoint_of_another_ones_training(tmp_path):
     given = {"edition": "smoke", "backbone": "demo_vit", "results": str(tmp_path)}
     run = tb.start_run("07_ablations", given)
-    done, at_work = (run.folder / f"{name}.safetensors" for name in ("explainer", "studies/a"))
-    at_work.parent.mkdir()
+    done, at_work = (run.folder / f"{name}.safetensors" for name in ("explainer", "studies/grid/a"))
+    at_work.parent.mkdir(parents=True)
     for file, age in ((done, -10), (at_work, 10)):
         file.touch()
         checkpoint = file.with_suffix(".checkpoint")

@@ -7,7 +7,8 @@ import pytest
 import ttame_book as tb
 import ttame_core as tt
 from ttame_core.classifiers.loading import LITE0
-from ttame_core.images.folders import evenly, stack
+from ttame_core.images.batches import stack
+from ttame_core.images.folders import evenly
 
 WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 IMAGENETTE = Path(__file__).parents[3] / "shared" / "data" / "imagenette"

@@ -224,7 +224,10 @@ def test_what_is_no_path_and_no_text_is_told(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"backbone": torch.nn.Linear(1, 1)}, "backbone is a Linear; expected a tt.Backbone: wrap"),
+        (
+            {"backbone": torch.nn.Linear(1, 1)},
+            "backbone is a Linear; expected a tt.Backbone: tt.Backbone",
+        ),
         ({"variant": {"skp": True}}, "variant 'skp' is unknown; did you mean 'skip'"),
         ({"variant": None}, "variant is None; expected a name, or a dict of"),
         ({"variant": ["scaled"]}, r"variant is \['scaled'\]; expected a name"),

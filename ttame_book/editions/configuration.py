@@ -98,7 +98,12 @@ class Configuration:
         config["evaluate"].setdefault("methods", COMPARED)
         config = overrule(config, settings)
         validate(config, root, "the parameters given")
-        return cls(config, root, root / (results or "results") / name, in_short(settings))
+        edition = cls(config, root, root / (results or "results") / name, in_short(settings))
+        edition.check(source)
+        return edition
+
+    def check(self, source: str) -> None:
+        """Raise a TTAMEError for what only a subclass can check; ``source`` is the file's name."""
 
     @property
     def results(self) -> Path:

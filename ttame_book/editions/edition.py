@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 import torch
@@ -28,23 +28,9 @@ from ttame_core.recipes import TRAINED, LossWeights, Recipe
 class Edition(Configuration):
     """A configuration whose backbones, images, recipes and explainers can be loaded."""
 
-    @classmethod
-    def read(
-        cls,
-        name: str,
-        settings: dict[str, Any] | None = None,
-        *,
-        results: str | None = None,
-        root: str | Path | None = None,
-    ) -> Self:
-        """Read and check an edition as `Configuration.read` does, and what needs torch for it.
-
-        Further raises a TTAMEError for a classifier that no library has, a preprocessing that makes
-        no sense, and an option that a method does not take.
-        """
-        edition = super().read(name, settings, results=results, root=root)
-        check_loadable(edition.config, f"config/{name}.yaml")
-        return edition
+    def check(self, source: str) -> None:
+        """Check what needs torch: classifiers, preprocessing, options; see `check_loadable`."""
+        check_loadable(self.config, source)
 
     def entry(self, backbone: str) -> dict[str, Any]:
         """Settings of a backbone; other ImageNet classifiers run on the edition's photographs."""
@@ -162,7 +148,7 @@ class Edition(Configuration):
         seed : int
             Number added to the edition's seed.
         name : str, optional
-            Name of the files in the backbone's folder of studies; by default they are those of the
+            Study and name of the files in the backbone's folder of studies; by default those of the
             edition's own explainer.
 
         Raises

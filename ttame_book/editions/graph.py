@@ -104,6 +104,7 @@ STEPS = (
         "Follow AD and IC over the number of training steps.",
         ("convergence.parquet",),
         ("train", "trained", "converge"),
+        (EXPLAINER,),
         photographs=TRAINING,
         among="converged",
     ),

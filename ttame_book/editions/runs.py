@@ -122,7 +122,7 @@ class Run:
         """Write the manifest, say what was written, drop the checkpoints of what was trained."""
         with atomic_path(self.folder / f"{self.notebook}.json") as path:
             path.write_text(json.dumps(self.manifest(), indent=1) + "\n")
-        for checkpoint in chain(*(self.folder.glob(f"{p}*.checkpoint") for p in ("", "studies/"))):
+        for checkpoint in chain(*map(self.folder.glob, ("*.checkpoint", "studies/*/*.checkpoint"))):
             with suppress(FileNotFoundError):  # no explainer yet, or another run was faster
                 age = checkpoint.with_suffix(".safetensors").stat().st_mtime_ns
                 # one that is younger is of a training that another run is at, with other settings

@@ -167,9 +167,14 @@ def ablate(edition: Edition, name: str, ablation: Ablation, progress: Tell | Non
     recipe = replace(study_recipe(edition, name, of_method.recipe), **ablation.changes)
     backbone = backbone.with_taps(ablation.taps) if ablation.taps else of_method.backbone
     training = edition.training(
-        backbone, ablation.variant, recipe=recipe, seed=ablation.seed, name=ablation.name
+        backbone,
+        ablation.variant,
+        recipe=recipe,
+        seed=ablation.seed,
+        name=f"ablations/{ablation.name}",
     )
-    # "proposed", "matched", "seed 0", "as in the paper" are one training: any file of it will do
+    # "proposed", "matched", "seed 0", "as in the paper" are one training: any file of it will do,
+    # of this study alone, as another may run at the same time
     same = sorted(training.file.parent.glob("*.safetensors"))
     explainer = training.explainer(same, progress)
     if ablation.evaluated_with:

@@ -42,6 +42,8 @@ def training_lengths(
             name = f"{method},steps={steps}"
             recipe = replace(full.recipe, steps=steps)
             # each is trained from its start, as OneCycleLR spreads the rates over all its steps
-            training = edition.training(full.backbone, full.variant, recipe=recipe, name=name)
+            training = edition.training(
+                full.backbone, full.variant, recipe=recipe, name=f"convergence/{name}"
+            )
             tell = progress(name) if progress else None
             yield method, steps, training.explainer([full.file], tell)

@@ -125,7 +125,7 @@ def folded(model: nn.Module, inputs: Tensor) -> tuple[nn.Module, set[str]]:
         conv.weight, conv.bias = (nn.Parameter(t.detach(), False) for t in (weight, bias))
         rest = Activation(norm) if isinstance(norm, BatchNormAct2d) else nn.Identity()
         twin.set_submodule(norm_name, rest)
-    before, after = (unwrap_logits(each(inputs)).float() for each in (model, twin.eval()))
+    before, after = (unwrap_logits(each(inputs)).float() for each in (model, twin))
     if (before - after).abs().max() > CLOSE * before.abs().max():
         return model, set()  # a convolution whose output has another reader too, perhaps
     return twin, set(pairs)

@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from ttame_core.errors import TTAMEError, told
+from ttame_core.errors import SEEDS, TTAMEError, told
 from ttame_core.images.reading import check_images
-
-SEEDS = 2**63 - 1  # the largest that torch takes
 
 
 def check_data_set(images: Any) -> None:
@@ -26,8 +24,11 @@ def check_data_set(images: Any) -> None:
         raise TTAMEError(f"images are {told(images)}; {expected}")
 
 
-def batch_of(items: Any) -> Tensor:
-    """Stack the pictures of items to ``(B, 3, H, W)``; say what an item is that has none."""
+def stack(items: Any) -> Tensor:
+    """Stack the pictures of items to ``(B, 3, H, W)`` in [0, 1].
+
+    A TTAMEError says what an item is that has none, and where they differ in size.
+    """
     pictures = []
     for item in items:
         pair = isinstance(item, list | tuple) and len(item)
@@ -36,7 +37,7 @@ def batch_of(items: Any) -> Tensor:
         if not isinstance(picture, Tensor) or picture.ndim != 3 or len(picture) != 3:
             kinds = _kind(item) if found is None else f"{_kind(item)} with {_kind(found)}"
             expected = "a dict with 'image' (3, H, W) in [0, 1], or a pair that starts with it"
-            raise TTAMEError(f"an item of the training images is {kinds}; expected {expected}")
+            raise TTAMEError(f"an item of the images is {kinds}; expected {expected}")
         pictures.append(picture)
     sizes = sorted({f"{picture.shape[1]} x {picture.shape[2]}" for picture in pictures})
     if len(sizes) > 1:
@@ -63,9 +64,9 @@ def digest_of(images: Any) -> str:
     with torch.random.fork_rng(devices=[]):
         for index in (0, len(images) - 1):
             torch.manual_seed(0)
-            first = batch_of([images[index]])
+            first = stack([images[index]])
             # a mirror that is thrown like a coin shows the same twice every other time
-            if all(torch.equal(first, batch_of([images[index]])) for _ in range(7)):
+            if all(torch.equal(first, stack([images[index]])) for _ in range(7)):
                 digest.update(first.detach().cpu().double().numpy().tobytes())
     return digest.hexdigest()[:16]
 
@@ -87,7 +88,7 @@ def endless_batches(
         order = torch.randperm(len(images), generator=generator)
         mine = order[: per_epoch * share].view(per_epoch, fabric.world_size, batch_size)
         chosen = Subset(images, mine[first:, fabric.global_rank].flatten().tolist())
-        loader = DataLoader(chosen, batch_size, num_workers=workers, collate_fn=batch_of)
+        loader = DataLoader(chosen, batch_size, num_workers=workers, collate_fn=stack)
         for pictures in loader:
             check_images(pictures)  # here, where no accelerator waits for the answer
             yield pictures.to(fabric.device)

@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from timm.data import ImageNetInfo
-from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from ttame_core.errors import TTAMEError, check_kind, check_whole, nearest
@@ -257,16 +255,6 @@ class ImageFolder(Dataset):
 def imagenet_folders() -> dict[str, int]:
     """Return the indices of ImageNet's 1000 classes by the names of their folders."""
     return {name: i for i, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
-
-
-def stack(images: Any) -> Tensor:
-    """Stack the pictures of a small data set, ``(B, 3, H, W)`` in [0, 1]."""
-    return torch.stack([picture_of(item) for item in images])
-
-
-def picture_of(item: Any) -> Tensor:
-    """Take the picture, or a batch of them, out of an item: a dict's, or the first of a pair."""
-    return item["image"] if isinstance(item, dict) else item[0]
 
 
 def evenly(images: Any, count: int) -> Subset:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.checks import check_chunk
 from ttame_core.classifiers.fast import batch_that_suits
-from ttame_core.errors import TTAMEError, check_number, check_whole
+from ttame_core.errors import TTAMEError, check_number, check_seed, check_whole
 from ttame_core.masking import minmax
 from ttame_core.methods import Method
 from ttame_core.progress import Tell
@@ -33,7 +33,7 @@ def rise(
     """
     check_whole("masks", masks, 1)
     check_whole("cells", cells, 1)
-    check_whole("seed", seed, 0, 2**63 - 1)
+    check_seed(seed)
     check_chunk(chunk)
     check_number("p", p, 0, 1)
     if p in (0, 1):

@@ -11,8 +11,14 @@ from torch import Tensor
 
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.checks import check_backbone, check_chunk
-from ttame_core.errors import TTAMEError, check_kind, check_number, check_whole, nearest, told
-from ttame_core.images.batches import SEEDS
+from ttame_core.errors import (
+    TTAMEError,
+    check_kind,
+    check_number,
+    check_seed,
+    nearest,
+    told,
+)
 from ttame_core.images.reading import check_images
 from ttame_core.metrics.measures import MEASURES
 
@@ -91,7 +97,7 @@ def check_measures(measures: Any) -> None:
 
 def check_settings(seed: Any, chunk: Any, *called: Any) -> None:
     """Raise a TTAMEError unless seed and chunk are whole numbers, and what is called can be."""
-    check_whole("seed", seed, 0, SEEDS)
+    check_seed(seed)
     check_chunk(chunk)
     for function in called:
         if function is not None and not callable(function):

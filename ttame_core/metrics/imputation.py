@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttame_core.errors import TTAMEError, check_kind, check_number, check_whole
+from ttame_core.errors import TTAMEError, check_kind, check_number, check_seed, check_whole
 from ttame_core.images.reading import check_range
 
 # weights of the neighbours that share an edge or a corner, twelve times the paper's 1/6 and 1/12:
@@ -68,7 +68,7 @@ def impute(
         If shapes, types or ranges do not fit, or an image has no pixel left to fill from.
     """
     check_number("noise", noise)
-    check_whole("seed", seed, 0, 2**63 - 1)
+    check_seed(seed)
     check_whole("chunk", chunk, 1)
     if tolerance is not None:
         check_number("tolerance", tolerance)

@@ -110,11 +110,14 @@ def test_the_manifest_can_repeat_the_run(tmp_path, capsys):
 def test_what_a_killed_run_goes_on_from_goes_when_it_has_finished(tmp_path):
     run = tb.start_run("07_ablations", parameters(tmp_path))
     other = tb.start_run("07_ablations", parameters(tmp_path, backbone="demo_resnet"))
-    done, killed = ("explainer", "studies/VI-no_skip"), ("studies/seeds-seed_1",)
+    done, killed = (
+        ("explainer", "studies/ablations/VI-no_skip"),
+        ("studies/ablations/seeds-seed_1",),
+    )
     for each in (run, other):
         for name in (*done, *killed):
             file = each.folder / f"{name}.checkpoint"
-            file.parent.mkdir(exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
         for name in done:
             (each.folder / f"{name}.safetensors").touch()

@@ -176,7 +176,7 @@ def test_an_ablation_is_trained_as_it_says_once_and_kept_with_the_studies(editio
     first = ablate(edition, "demo_vit", one_layer, lambda *steps: done.append(steps))
     assert done == [(1, 2), (2, 2)]  # no more steps than the edition gives its ablations
     assert len(first.attention.branches) == 1 and first.backbone.masking == "standardised"
-    studies = edition.folder("demo_vit") / "studies"
+    studies = edition.folder("demo_vit") / "studies" / "ablations"
     assert {f.name for f in studies.glob("*.safetensors")} == {f"{one_layer.name}.safetensors"}
     again = ablate(edition, "demo_vit", one_layer, lambda *steps: done.append(steps))
     images = torch.rand(2, 3, 64, 64)

@@ -12,7 +12,7 @@ from ttame_book.studies.comparison import (
     most_images,
     score_rounds,
 )
-from ttame_core.images.folders import stack
+from ttame_core.images.batches import stack
 from ttame_core.metrics.costs import counted_passes
 from ttame_core.metrics.scores import evaluate
 
