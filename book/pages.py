@@ -107,7 +107,7 @@ def write_families(table: Path, book: Path) -> None:
     counts = []
     for library in dict.fromkeys(row["library"] for row in rows):
         served = [bool(row["served by"]) for row in rows if row["library"] == library]
-        counts.append(f"{sum(served)} of {len(served)} of {library}'s")
+        counts.append(f"{sum(served)} of {len(served)} of {library}")
     page = book / "families.md"
     page.write_text(page.read_text().replace("COUNTS", ", ".join(counts)))
 

@@ -167,7 +167,7 @@ def test_the_table_of_families_is_shown_with_counts_and_says_once_what_holds_for
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "families.md").write_text("T-TAME serves COUNTS.")
     pages.write_families(tmp_path / "families.csv", tmp_path / "book")
-    assert (tmp_path / "book" / "families.md").read_text() == "T-TAME serves 2 of 3 of a's."
+    assert (tmp_path / "book" / "families.md").read_text() == "T-TAME serves 2 of 3 of a."
     shown = list(csv.DictReader((tmp_path / "book" / "families.csv").open(newline="")))
     assert [r["what does not serve it"] for r in shown] == [
         "",
