@@ -31,11 +31,11 @@ class FeatureBranch(nn.Module):
         self.conv = nn.Conv2d(channels, channels, kernel_size=1)
         self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
         self.skip = skip
-        self.activation = nn.ReLU() if activation == "relu" else nn.Sigmoid()
+        self.activation = nn.ReLU(inplace=True) if activation == "relu" else nn.Sigmoid()
 
     def forward(self, features: Tensor) -> Tensor:
         attention = self.norm(self.conv(features))  # (B, C_i, h_i, w_i)
-        return self.activation(attention + features if self.skip else attention)
+        return self.activation(attention.add_(features) if self.skip else attention)
 
 
 class AttentionMechanism(nn.Module):

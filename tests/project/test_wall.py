@@ -88,8 +88,8 @@ def test_no_module_is_long_and_the_core_is_thin():
     top = sum(lines[file] for file in CORE if file.parent.name == "ttame_core")
     core = sum(lines[file] for file in CORE)
     assert top <= 1550
-    assert core <= 7150
-    assert sum(lines.values()) <= 11500
+    assert core <= 7500
+    assert sum(lines.values()) <= 11900
 
 
 BLOCK = """

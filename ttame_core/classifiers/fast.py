@@ -1,4 +1,4 @@
-"""A frozen classifier made cheaper: batch norms folded, channels last, reduced precision."""
+"""A frozen classifier made cheaper: batch norms folded, layers packed, reduced precision."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ttame_core.classifiers.hooks import hooked, listened_to, unwrap_logits
+from ttame_core.classifiers.packed import pack
 from ttame_core.classifiers.probe import frozen_twin
 from ttame_core.classifiers.taps import blank
 from ttame_core.errors import TTAMEError, nearest
@@ -91,20 +92,20 @@ def dtype_of(precision: str, reference: Tensor) -> torch.dtype:
 @torch.inference_mode(False)
 @torch.no_grad()
 def cheaper(model: nn.Module, size: int, dtype: torch.dtype) -> tuple[nn.Module, set[str]]:
-    """Copy a classifier, folded and in another precision; the convolutions that are not as before.
+    """Copy a classifier, folded, packed, in a precision; the convolutions that are not as before.
 
-    What is neither folded nor converted shares its memory with the model; where there is nothing
-    to do at all, it is the model.
+    What is neither folded nor converted shares its memory with the model.
     """
     inputs = blank(model, size)
     if inputs.is_meta:
         return model, set()
     inputs = torch.rand(inputs.shape, generator=torch.Generator().manual_seed(0)).to(inputs)
     twin, lacking = folded(model, inputs)
-    if twin is model and dtype == inputs.dtype:
-        return model, set()
     twin = frozen_twin(model) if twin is model else twin
-    return twin.to(dtype).to(memory_format=torch.channels_last), lacking  # type: ignore[call-overload]
+    twin.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if inputs.is_cpu:
+        pack(twin)
+    return twin, lacking
 
 
 def folded(model: nn.Module, inputs: Tensor) -> tuple[nn.Module, set[str]]:

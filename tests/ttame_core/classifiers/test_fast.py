@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 import ttame_core as tt
-from ttame_core.classifiers.fast import batch_norms_behind, cheaper, folded
+from ttame_core.classifiers.fast import batch_norms_behind, folded
 from ttame_core.classifiers.hooks import capture
 from ttame_core.images.reading import Preprocessing
 
@@ -123,11 +123,6 @@ def test_what_cannot_be_folded_is_left(kind):
     assert bool(batch_norms_behind(model, images)) == (kind is TwoReaders)
     with torch.no_grad():
         assert folded(model, images) == (model, set())
-
-
-def test_a_classifier_without_anything_to_do_is_not_copied():
-    model = small("vit_b_16", image_size=64).model
-    assert cheaper(model, 64, torch.float32)[0] is model
 
 
 def test_a_classifier_that_is_trained_with_stays_itself():
