@@ -212,7 +212,9 @@ def linear(weight: Any, bias: Any) -> PackedLinear:
 def served(x: Tensor, weight: Tensor) -> bool:
     """Say whether oneDNN takes an input as it comes."""
     same = x.is_cpu and x.dtype == weight.dtype and x.dtype in (torch.float32, torch.bfloat16)
-    return same and x.numel() > 0 and not torch.is_autocast_enabled("cpu")
+    # who follows operations, to count their products, knows PyTorch's alone
+    followed = torch._C._len_torch_dispatch_stack() > 0 or torch.is_autocast_enabled("cpu")
+    return same and x.numel() > 0 and not followed
 
 
 def wants_gradient(x: Tensor) -> bool:

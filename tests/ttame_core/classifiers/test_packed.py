@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ttame_core.classifiers.packed import pack
 
@@ -103,6 +104,18 @@ def test_what_onednn_does_not_take_runs_as_it_did(layer):
         assert packed(x).dtype == layer(x).dtype == torch.bfloat16
     assert torch.equal(packed(x[0]), layer(x[0])) or packed._packed  # an image without a batch
     assert packed(x[:0]).shape == layer(x[:0]).shape
+
+
+def test_a_counter_of_operations_sees_all_of_them():
+    layer = frozen(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 5)))
+    pack(layer)
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        layer(x)
+    forward = counter.get_total_flops()
+    with counter:
+        layer(x).sum().backward()
+    assert forward == 2 * 2 * (4 * 27 * 36 + 4 * 36 * 5) and counter.get_total_flops() == 2 * forward
 
 
 def test_bfloat16_is_served():
