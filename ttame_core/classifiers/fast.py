@@ -1,5 +1,6 @@
 """A frozen classifier made cheaper: batch norms folded, layers packed, reduced precision."""
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -173,6 +174,18 @@ def foldable(norm: nn.Module) -> bool:
 
 def batch_that_suits(images: Tensor) -> int:
     """Choose how many images ``(B, 3, H, W)`` to pass at once, for their size and device."""
-    # 8 images' maps at 224 x 224 about fill a CPU's caches, more are slower; a GPU wants to be full
-    share = 8 if images.device.type == "cpu" else 64
-    return max(1, share * 224**2 // (images.shape[-1] * images.shape[-2]))
+    size = images.shape[-1] * images.shape[-2] / 224**2
+    if images.device.type == "cpu":  # 8 images' maps about fill its caches, more are slower
+        return max(1, int(8 / size))
+    # a GPU wants to be full; a VGG-16, which needs most, takes some 40 MB an image
+    return max(1, int(min(128 / size, fitting(images.device, 64e6 * size))))
+
+
+def fitting(device: torch.device, each: float) -> float:
+    """Say how many things of so many bytes each fit into half of a device's free memory."""
+    if device.type != "cuda":
+        return math.inf
+    free, _ = torch.cuda.mem_get_info(device)
+    # what PyTorch keeps for itself, and does not use, is free too
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free / 2 / each

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ttame_core.classifiers.fast import fitting
 from ttame_core.errors import TTAMEError, check_kind, check_number, check_seed, check_whole
 from ttame_core.images.reading import check_range
 
@@ -35,7 +36,7 @@ def impute(
     noise: float = 0.01,
     seed: int = 0,
     tolerance: float | None = None,
-    chunk: int = 32,
+    chunk: int | None = None,
 ) -> Tensor:
     """Fill removed pixels by noisy linear imputation.
 
@@ -53,9 +54,9 @@ def impute(
         Estimated error of a pixel at which the solver stops; a true one can be ten times that. By
         default 2e-5, and 1e-7 for images of at most 64 x 64, where it costs little; there rounding
         of float32 adds up to 2e-6 in strips with hardly a known pixel.
-    chunk : int
-        Images solved at once by torch; bounds the memory, and changes the result by less than the
-        error.
+    chunk : int, optional
+        Images solved at once by torch, which changes the result by less than the error; by default
+        32 on a CPU, and as many as a GPU's free memory holds.
 
     Returns
     -------
@@ -69,7 +70,8 @@ def impute(
     """
     check_number("noise", noise)
     check_seed(seed)
-    check_whole("chunk", chunk, 1)
+    if chunk is not None:
+        check_whole("chunk", chunk, 1)
     if tolerance is not None:
         check_number("tolerance", tolerance)
     _check(images, removed)
@@ -82,6 +84,7 @@ def impute(
     if compiled:
         filled = _solve_compiled(compiled, images, removed, tolerance)
     else:
+        chunk = chunk or _at_once(images)
         parts = zip(images.split(chunk), removed.split(chunk), strict=True)
         filled = torch.cat([_solve(*part, tolerance) for part in parts])
     if noise:
@@ -165,6 +168,14 @@ def _solve_compiled(compiled: Any, images: Tensor, removed: Tensor, tolerance: f
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         _warn(max(pool.map(job, range(len(images)))), tolerance)
     return filled
+
+
+def _at_once(images: Tensor) -> int:
+    """How many images to solve at once by torch."""
+    if images.device.type == "cpu":
+        return 32
+    # a GPU waits for the start of each of thousands of operations: the fewer the better
+    return max(1, int(min(4096, fitting(images.device, 20 * images[0].nbytes))))
 
 
 def _warn(error: float, tolerance: float) -> None:

@@ -1,6 +1,7 @@
 """One path for all measures that ask the classifier: change images by maps, score, in chunks."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from ttame_core.metrics.measures import check_maps
 
 KINDS = ("masked", "morf", "lerf", "insertion", "deletion")
 """Ways to change an image by its map; see `perturb`."""
+REMOVING = ("morf", "lerf")
+"""Those whose removed pixels are imputed (ROAD, Eq. 22, 23)."""
 
 
 @torch.no_grad()
@@ -49,40 +52,49 @@ def perturbed_confidences(
         large = enlarged(maps[part], images.shape[-2:])
         # to mask by whole maps needs no order of the pixels, so that nothing is sorted for it
         rank = ranks(large, seed) if any(key != ("masked", 100) for key in wanted) else None
+        # all holes of all images at once: on a GPU what costs is to start, not to solve
+        imputed = _imputed(some, rank, [key for key in wanted if key[0] in REMOVING], seed)
         for key in wanted:
-            logits = backbone.logits(perturb(backbone, some, large, rank, *key, seed))
-            scores[key].append(logits.softmax(1).gather(1, chosen))
+            if key in imputed:
+                changed = backbone.standardise(imputed[key])
+            else:
+                changed = perturb(backbone, some, large, rank, *key)
+            scores[key].append(backbone.logits(changed).softmax(1).gather(1, chosen))
     return {key: torch.cat(parts).reshape(classes.shape) for key, parts in scores.items()}
 
 
 def perturb(
-    backbone: Backbone,
-    images: Tensor,
-    maps: Tensor,
-    rank: Tensor | None,
-    kind: str,
-    v: float,
-    seed: int = 0,
+    backbone: Backbone, images: Tensor, maps: Tensor, rank: Tensor | None, kind: str, v: float
 ) -> Tensor:
     """Change images ``(B, 3, H, W)`` by their maps ``(B, H, W)``; the result is standardised.
 
     ``masked``: the top v % of the map, at its soft values, masks the image (AD, IC; Sec. IV-B).
-    ``morf``, ``lerf``: the v % most or least relevant pixels are imputed (ROAD, Eq. 22, 23).
     ``deletion``: the top v % become the mean colour. ``insertion``: all but the top v % is blurred
     (both Petsiuk et al., BMVC 2018; sigma 5 px). ``rank`` holds the pixels' `ranks`, ``(B, H, W)``
     int64; without it whole maps mask.
     """
     if rank is None:
         return mask_images(images, maps, backbone.standardise, backbone.masking)
-    pixels = rank[0].numel()
-    count = round(v / 100 * pixels)
-    top = rank < count  # so many exactly, where a threshold would take all ties or none
+    top = removed(rank, "morf", v)
     if kind == "masked":
         return mask_images(images, maps * top, backbone.standardise, backbone.masking)
     if kind == "deletion":
         return backbone.standardise(images) * ~top[:, None]  # 0 here is the mean colour
-    if kind == "insertion":
-        blurred = gaussian_blur(images, [11, 11], [5.0, 5.0])
-        return backbone.standardise(torch.where(top[:, None], images, blurred))
-    removed = top if kind == "morf" else rank >= pixels - count
-    return backbone.standardise(impute(images, removed, seed=seed))
+    blurred = gaussian_blur(images, [11, 11], [5.0, 5.0])
+    return backbone.standardise(torch.where(top[:, None], images, blurred))
+
+
+def _imputed(images: Tensor, rank: Any, keys: list, seed: int) -> dict[tuple, Tensor]:
+    """Impute what pairs of kind and percentage remove, images ``(B, 3, H, W)`` of each."""
+    if not keys:
+        return {}
+    holes = torch.cat([removed(rank, *key) for key in keys])
+    filled = impute(images.repeat(len(keys), 1, 1, 1), holes, seed=seed)
+    return dict(zip(keys, filled.split(len(images)), strict=True))
+
+
+def removed(rank: Tensor, kind: str, v: float) -> Tensor:
+    """Select the v % most (``morf``) or least (``lerf``) relevant pixels, ``(B, H, W)`` bool."""
+    pixels = rank[0].numel()
+    count = round(v / 100 * pixels)  # exactly, where a threshold would take all ties or none
+    return rank < count if kind == "morf" else rank >= pixels - count

@@ -1,6 +1,8 @@
 """The cheaper twin of a classifier: the same answers, and whatever listens to a layer hears that layer."""
 
 import copy
+import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 import ttame_core as tt
-from ttame_core.classifiers.fast import batch_norms_behind, folded
+from ttame_core.classifiers.fast import batch_norms_behind, batch_that_suits, fitting, folded
 from ttame_core.classifiers.hooks import capture
 from ttame_core.images.reading import Preprocessing
 
@@ -174,3 +176,17 @@ def test_a_copy_has_a_twin_of_its_own():
     assert "_fast" not in "".join(backbone.state_dict()) and isinstance(
         backbone.preprocessing, Preprocessing
     )
+
+
+def test_what_is_passed_at_once_fits_into_a_gpus_free_memory(monkeypatch):
+    gpu = torch.device("cuda")
+    for name, value in (("memory_reserved", 3e9), ("memory_allocated", 1e9)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6e9, 80e9))
+    assert fitting(gpu, 1e6) == 4000 and fitting(torch.device("cpu"), 1e6) == math.inf
+    images = torch.zeros(1, 3, 224, 224)
+    assert batch_that_suits(images) == 8
+    on_gpu = SimpleNamespace(shape=images.shape, device=gpu)
+    assert batch_that_suits(on_gpu) == 62
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6e10, 8e10))
+    assert batch_that_suits(on_gpu) == 128
