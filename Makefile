@@ -63,6 +63,7 @@ bench: $(READY) ## time the measures and the methods against the peers'
 	$(BIN)/python benchmarks/measures.py
 	$(BIN)/python benchmarks/methods.py
 	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/growth.py
 
 lint: $(READY) ## check style, types, notebooks and configurations
 	$(BIN)/ruff check .

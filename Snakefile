@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -211,6 +212,7 @@ rule book:
         ),
         prose=expand("book/{name}.md", name=sorted(glob_wildcards("book/{name,[^.].*}.md").name)),
         families="book/families.csv",
+        costs=["config/imagenet.yaml", *sorted(map(str, Path("benchmarks/results").glob("*.json")))],
         committed=expand("results/imagenette/summary/{file}", file=COMMITTED),
         looks=expand(
             "book/_static/{file}", file=sorted(glob_wildcards("book/_static/{file,[^.].*}").file)

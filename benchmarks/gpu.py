@@ -26,7 +26,7 @@ import ttame_core as tt
 from ttame_core.errors import TTAMEError
 from ttame_core.metrics.costs import timed
 from ttame_core.metrics.measures import MASKING, ROAD
-from ttame_core.training import training_step
+from ttame_core.steps import training_step
 
 RESULTS = Path(__file__).parent / "results"
 PRECISIONS = ("float32", "bfloat16")

@@ -14,14 +14,19 @@ from typing import Any
 import nbformat
 import yaml
 
+from ttame_book.editions import hours
+from ttame_book.editions.edition import Edition
+from ttame_core.errors import TTAMEError
+
 PROSE = Path(__file__).parent
 NOTEBOOKS = PROSE.parent / "notebooks"
 COMMITTED = PROSE.parent / "results" / "imagenette" / "summary"
+RATES = PROSE.parent / "benchmarks" / "results"
 HIDDEN = {"parameters", "injected-parameters", "imports"}
 REAL = ("imagenette", "insights")  # chapters on the numbers in COMMITTED
 BACKGROUND = (
     *("method", "methods", "measures", "images", "provenance"),
-    *("situations", "families"),
+    *("situations", "families", "costs"),
 )
 OVERVIEW, CLASSIFIERS = "12_compare", "02_backbones"
 DATA = {".csv", ".md", ".tex"}  # what of a run's outputs can be downloaded from its page
@@ -47,6 +52,18 @@ PAPER = {
 """What the paper shows, and the notebooks that show it here."""
 OF_ATTENTION = {"transformer-lrp", "attention-rollout"}
 NO_PLAIN_VIT = "is no ViT with plain self-attention and a class token"
+COUNTED = {
+    "train": "trainings of T-TAME, and of L-CAM-Img where it serves",
+    "evaluate": "maps of every method, and images masked by them",
+    "road": "maps again, but for the costly; imputed and painted images",
+    "qualitative": "some maps of every method, which are timed",
+    "ablations": "trainings: Tables VI and VII, the released code's departures",
+    "hyperparameters": "trainings: learning rates by numbers of steps",
+    "convergence": "trainings: numbers of steps",
+    "sanity": "maps, for each part that is randomised",
+    "counterfactual": "maps of two classes, and images masked by them",
+}
+"""What is counted of each rule of the graph."""
 
 
 def main(results: Path, title: str) -> None:
@@ -61,6 +78,7 @@ def main(results: Path, title: str) -> None:
     for prose in (*PROSE.glob("*.md"), *PROSE.glob("*.csv")):
         shutil.copy(prose, book / prose.name)
     write_families(PROSE / "families.csv", book)
+    write_costs(RATES, book)
     if COMMITTED.is_dir():
         shutil.copytree(COMMITTED, book / "imagenette-summary", ignore=hidden)
     config = yaml.safe_load((PROSE / "_config.yml").read_text())
@@ -110,6 +128,39 @@ def write_families(table: Path, book: Path) -> None:
         counts.append(f"{sum(served)} of {len(served)} of {library}")
     page = book / "families.md"
     page.write_text(page.read_text().replace("COUNTS", ", ".join(counts)))
+
+
+def write_costs(rates: Path, book: Path) -> None:
+    """Write what the paper's experiments take, with the hours on each GPU of the tables of rates.
+
+    ``rates`` is the folder in which `benchmarks/gpu.py` has left its tables, if it has run.
+    """
+    edition = Edition.read("imagenet", root=PROSE.parent)
+    works = hours.count(edition)
+    table = hours.counted(works) / 1e6
+    table["all"] = table.sum(axis=1)
+    columns = {name: table[name].map("{:,.2f}".format) for name in table}
+    total = table["all"].sum()
+    told = []
+    for file in sorted(rates.glob("*.json")):
+        try:
+            measured = hours.read_rates(file)
+            spent = hours.hours(works, measured)
+        except TTAMEError:  # another benchmark's, or one that was cut short
+            continue
+        if measured["device"] != "CPU":
+            columns[f"hours on {measured['device']}"] = spent.map("{:,.1f}".format)
+            told.append(f"{measured['device']} takes {spent.sum():,.0f} hours for them.")
+    with (book / "costs.csv").open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(("rule", "what is counted", *columns))
+        for rule in table.index:
+            writer.writerow((rule, COUNTED[rule], *(column[rule] for column in columns.values())))
+    trained = sum(work.forwards for work in works if work.kind == hours.STEP) / 1e6
+    values = {"TOTAL": f"{total:,.0f}", "SHARE": f"{100 * trained / total:.0f}"}
+    values["HOURS"] = " ".join(told) or "How many hours that is has not been measured on a GPU yet."
+    page = book / "costs.md"
+    page.write_text(re.sub("TOTAL|SHARE|HOURS", lambda found: values[found[0]], page.read_text()))
 
 
 def reasons(row: dict[str, str]) -> str:

@@ -59,7 +59,7 @@ MODULES = {
     "pretrained": ("load_explainer",),
     "progress": ("Progress",),
     "recipes": ("OURS", "VARIANTS", "LossWeights", "Recipe"),
-    "training": ("train",),
+    "training": ("train", "train_together"),
 }
 """The module of each name that the package offers."""
 __getattr__, __dir__, __all__ = lazy(__name__, MODULES)

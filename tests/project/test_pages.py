@@ -10,6 +10,8 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tests.commands import ROOT
+from ttame_book.editions.graph import STEPS
+from ttame_book.editions.hours import Work
 
 spec = importlib.util.spec_from_file_location("pages", ROOT / "book" / "pages.py")
 pages = importlib.util.module_from_spec(spec)
@@ -177,6 +179,58 @@ def test_the_table_of_families_is_shown_with_counts_and_says_once_what_holds_for
     assert shown[0]["family, by its member"] == "a: m1" and shown[0]["maps"] == "8@4x3"
     assert (ROOT / "book" / "families.md").read_text().count("COUNTS") == 1
     assert no_vit == pages.NO_PLAIN_VIT and no_vit in (ROOT / "book" / "families.csv").read_text()
+
+
+@pytest.fixture
+def costs(tmp_path, monkeypatch):
+    """What writes the page of costs, with work of two rules and rates of a device that is given."""
+    works = [
+        Work("train", "vgg16", "training step", 3600e6, 32),
+        Work("road", "vgg16", "ROAD", 400e6, 50),
+    ]
+    monkeypatch.setattr(pages.hours, "count", lambda edition: works)
+    (tmp_path / "rates").mkdir()
+    (tmp_path / "book").mkdir()
+    of_it = {"classifier": "vgg16", "what": "forward, bfloat16", "batch": 32, "images/s": 1000}
+
+    def write(**devices):
+        for name, device in devices.items():
+            table = {"device": device, "rows": [of_it, {**of_it, "what": "forward, float32"}]}
+            (tmp_path / "rates" / f"{name}.json").write_text(json.dumps(table))
+        page = tmp_path / "book" / "costs.md"
+        page.write_text("TOTAL, SHARE %, HOURS")
+        pages.write_costs(tmp_path / "rates", tmp_path / "book")
+        rows = list(csv.reader((tmp_path / "book" / "costs.csv").open(newline="")))
+        return page.read_text(), rows
+
+    return write
+
+
+def test_the_page_of_costs_counts_where_no_gpu_was_measured(costs, tmp_path):
+    (tmp_path / "rates" / "growth-cpu.json").write_text('{"device": "CPU", "rows": [{"ms": 1}]}')
+    text, rows = costs(cpu="CPU")
+    assert text == "4,000, 90 %, How many hours that is has not been measured on a GPU yet."
+    assert rows == [
+        ["rule", "what is counted", "vgg16", "all"],
+        ["train", pages.COUNTED["train"], "3,600.00", "3,600.00"],
+        ["road", pages.COUNTED["road"], "400.00", "400.00"],
+    ]
+
+
+def test_the_page_of_costs_tells_the_hours_of_each_gpu_that_was_measured(costs):
+    text, rows = costs(one="NVIDIA H100", two="NVIDIA A100")
+    # 4000 million at 1000 a second
+    assert text.endswith(
+        "NVIDIA H100 takes 1,111 hours for them. NVIDIA A100 takes 1,111 hours for them."
+    )
+    assert rows[0][-2:] == ["hours on NVIDIA H100", "hours on NVIDIA A100"]
+    assert [row[-1] for row in rows[1:]] == ["1,000.0", "111.1"]
+
+
+def test_the_page_of_costs_has_a_place_for_each_number_and_words_for_each_rule():
+    text = (ROOT / "book" / "costs.md").read_text()
+    assert [text.count(word) for word in ("TOTAL", "SHARE", "HOURS")] == [1, 1, 1]
+    assert set(pages.COUNTED) == {step.rule for step in STEPS}
 
 
 def test_a_run_without_a_classifier_has_no_precision():

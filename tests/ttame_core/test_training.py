@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import ttame_core as tt
-from tests.conftest import Noise
+from tests.conftest import Noise, TinyCNN
 from tests.ttame_core.methods.models import RightHalf, RightHalfViT, looking_right
 from ttame_core import training
 from ttame_core.attention import AttentionMechanism
@@ -18,7 +18,7 @@ from ttame_core.images.batches import digest_of
 from ttame_core.images.folders import evenly
 from ttame_core.losses import sample_other_classes
 from ttame_core.masking import upsample
-from ttame_core.training import training_step
+from ttame_core.steps import training_step
 
 RECIPE = tt.Recipe(steps=7, batch_size=6, max_lr=0.05)
 
@@ -211,9 +211,9 @@ def test_a_checkpoint_of_another_classifier_is_not_taken(tiny, noise, tmp_path):
 
 def test_weight_decay_spares_biases_and_norms(tiny, noise):
     explainer = tt.TTAME(tiny)
-    from ttame_core.training import _optimizer
+    from ttame_core.steps import optimizer_of
 
-    decayed, plain = _optimizer(explainer.attention, RECIPE).param_groups
+    decayed, plain = optimizer_of(explainer.attention, RECIPE).param_groups
     names = {id(p): n for n, p in explainer.attention.named_parameters()}
     assert {names[id(p)].rpartition(".")[2] for p in decayed["params"]} == {"weight"}
     assert all("conv" in names[id(p)] or "fusion" in names[id(p)] for p in decayed["params"])
@@ -534,3 +534,86 @@ def test_a_broken_checkpoint_is_told_to_who_trains(tiny, noise, tmp_path):
     with pytest.warns(UserWarning, match=r"is named \.broken now; it is trained anew") as told:
         trained(tiny, noise, checkpoint=tmp_path / "c")
     assert told[0].filename == __file__
+
+
+VARIED = {
+    "proposed": RECIPE,
+    "two_taps": replace(RECIPE, steps=4),
+    "scaled": replace(RECIPE, other_classes="in-batch", max_lr=0.01, mask="min-max"),
+    "no_skip": replace(RECIPE, backbone_mode="train"),
+}
+
+
+def several(tiny, noise, names=VARIED, **options):
+    """Explainers, one of other taps, and the histories of their common training."""
+    explainers = [
+        tt.TTAME(tiny.with_taps([*tiny.taps[1:]]) if name == "scaled" else tiny, name, seed=i)
+        for i, name in enumerate(names)
+    ]
+    recipes = [VARIED[name] for name in names]
+    return explainers, tt.train_together(explainers, noise, recipes, seed=3, **options)
+
+
+def test_trained_together_each_is_what_it_would_be_alone(tiny, noise):
+    torch.manual_seed(0)  # of the dropout of the classifier that is in training mode
+    explainers, histories = several(tiny, noise)
+    for explainer, history, (name, recipe) in zip(
+        explainers, histories, VARIED.items(), strict=True
+    ):
+        alone = tt.TTAME(explainer.backbone, name, seed=explainer.seed)
+        torch.manual_seed(0)
+        assert tt.train(alone, noise, recipe, seed=3) == history, name
+        assert same(state(explainer.attention), state(alone.attention)), name
+        assert not explainer.attention.training
+
+
+def test_trained_together_they_ask_the_classifier_once_and_read_a_batch_once(
+    tiny, noise, monkeypatch
+):
+    asked, read = [], []
+    features, item = tt.Backbone.features, Noise.__getitem__
+    monkeypatch.setattr(tt.Backbone, "features", lambda *a: asked.append(1) or features(*a))
+    monkeypatch.setattr(Noise, "__getitem__", lambda *a: read.append(1) or item(*a))
+    several(tiny, noise, ["proposed", "two_taps"])
+    assert len(asked) == RECIPE.steps and len(read) == RECIPE.steps * RECIPE.batch_size
+
+
+def test_trainings_that_are_not_equally_far_go_on_together(tiny, noise, tmp_path):
+    names = ["proposed", "two_taps"]
+    files = [tmp_path / name for name in names]
+    expected, histories = several(tiny, noise, names)
+
+    def kill(done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    options = {"checkpoints": files, "checkpoint_every": 2}
+    with pytest.raises(KeyboardInterrupt):
+        several(tiny, noise, names, progress=kill, **options)
+    files[0].unlink()  # begins anew, while the other is done
+    seen = []
+    found, again = several(
+        tiny, noise, names, progress=lambda done, total: seen.append(done), **options
+    )
+    assert again == histories and seen == [*range(1, 8)]
+    for a, b in zip(found, expected, strict=True):
+        assert same(state(a.attention), state(b.attention))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipes": [RECIPE]}, "there are 2 explainers, 1 recipes and 2 checkpoints; expected"),
+        ({"recipes": [RECIPE, replace(RECIPE, batch_size=4)]}, "batch sizes are 4, 6; trained"),
+        ({"other": True}, "tiny and other are two classifiers; train them apart"),
+    ],
+)
+@pytest.mark.happens(WITH, "trained together with {change}", "{message}")
+def test_what_cannot_be_trained_together_is_told(change, message, tiny, noise):
+    other = tiny
+    if change.get("other"):
+        torch.manual_seed(5)
+        other = tt.Backbone(TinyCNN(), tiny.taps, name="other", preprocessing=tiny.preprocessing)
+    recipes = change.get("recipes", [RECIPE, RECIPE])
+    with pytest.raises(tt.TTAMEError, match=message):
+        tt.train_together([tt.TTAME(tiny), tt.TTAME(other)], noise, recipes)

@@ -8,7 +8,7 @@ from ttame_core.classifiers.heads import warm_backbone
 from ttame_core.classifiers.hooks import capture
 from ttame_core.errors import NotServedError
 from ttame_core.masking import minmax
-from ttame_core.training import initialise
+from ttame_core.steps import initialise
 from ttame_core.warm_start import warm_start
 
 CNNS = {

@@ -1,6 +1,6 @@
 """The paper's ablations (Tables VI, VII), training seeds, the released code, and beyond."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -11,6 +11,7 @@ import pandas as pd
 from torchvision.models import VGG
 
 from ttame_book.editions.edition import Edition
+from ttame_book.editions.trained import Training, run_together
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.loading import named_taps
 from ttame_core.classifiers.taps import attention_norms
@@ -157,26 +158,45 @@ def study_recipe(edition: Edition, name: str, recipe: Recipe | None = None) -> R
     return replace(recipe, steps=min(recipe.steps, edition.config["ablate"]["steps"]))
 
 
-def ablate(edition: Edition, name: str, ablation: Ablation, progress: Tell | None = None) -> TTAME:
-    """Train or load an ablation of the backbone of a name, ready for evaluation.
+def ablated(
+    edition: Edition,
+    name: str,
+    listed: Sequence[Ablation],
+    progress: Callable[[str], Tell] | None = None,
+) -> list[TTAME]:
+    """Train or load ablations of the backbone of a name, ready for evaluation, all in one go.
 
-    ``progress`` is called with (steps done, steps in all) while training.
+    ``progress`` takes what is being done, and returns what is called with (steps done, steps in
+    all) while training.
     """
-    backbone = edition.backbone(name, masking=ablation.masking)
+    # one classifier for each masking order: there may be dozens of trainings at once
+    loaded: dict[str | None, Backbone] = {}
+    trainings = []
+    for ablation in listed:
+        if ablation.masking not in loaded:
+            loaded[ablation.masking] = edition.backbone(name, masking=ablation.masking)
+        trainings.append(_training(edition, loaded[ablation.masking], ablation))
+    # "proposed", "matched", "seed 0", "as in the paper" are one training: any file of it will do,
+    # of this study alone, as another may run at the same time
+    folder = trainings[0].file.parent
+    run_together(trainings, sorted(folder.glob("*.safetensors")), progress)
+    files = sorted(folder.glob("*.safetensors"))
+    explainers = [training.explainer(files) for training in trainings]
+    for explainer, ablation in zip(explainers, listed, strict=True):
+        if ablation.evaluated_with:
+            explainer.backbone = explainer.backbone.with_taps(explainer.backbone.taps)
+            explainer.backbone.masking = ablation.evaluated_with
+    return explainers
+
+
+def _training(edition: Edition, backbone: Backbone, ablation: Ablation) -> Training:
+    """Describe an ablation's training."""
     of_method = edition.training(backbone, method=ablation.method)
-    recipe = replace(study_recipe(edition, name, of_method.recipe), **ablation.changes)
-    backbone = backbone.with_taps(ablation.taps) if ablation.taps else of_method.backbone
-    training = edition.training(
-        backbone,
+    recipe = replace(study_recipe(edition, backbone.name, of_method.recipe), **ablation.changes)
+    return edition.training(
+        backbone.with_taps(ablation.taps) if ablation.taps else of_method.backbone,
         ablation.variant,
         recipe=recipe,
         seed=ablation.seed,
         name=f"ablations/{ablation.name}",
     )
-    # "proposed", "matched", "seed 0", "as in the paper" are one training: any file of it will do,
-    # of this study alone, as another may run at the same time
-    same = sorted(training.file.parent.glob("*.safetensors"))
-    explainer = training.explainer(same, progress)
-    if ablation.evaluated_with:
-        backbone.masking = ablation.evaluated_with
-    return explainer

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from ttame_book.editions.edition import Edition
+from ttame_book.editions.trained import Training, run_together
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.errors import NotServedError
 from ttame_core.explainer import TTAME
 from ttame_core.progress import Tell
 from ttame_core.recipes import OURS, Recipe
-from ttame_core.training import initialise
+from ttame_core.steps import initialise
 
 
 def grid(edition: Edition, name: str) -> list[Recipe]:
@@ -30,6 +31,8 @@ def training_lengths(
     all). Yields method, steps and explainer; first what each method starts from, after 0 steps. One
     that cannot serve the backbone is left out.
     """
+    asked: list[tuple[str, int, TTAME | Training]] = []
+    own = []
     for method in OURS:
         try:
             full = edition.training(backbone, method=method)
@@ -37,13 +40,14 @@ def training_lengths(
             continue
         untrained = TTAME(full.backbone, full.variant, seed=full.seed).eval()
         initialise(untrained, full.images(), full.recipe)
-        yield method, 0, untrained
+        asked.append((method, 0, untrained))
+        own.append(full.file)
         for steps in sorted({*edition.config["converge"]["steps"], full.recipe.steps}):
-            name = f"{method},steps={steps}"
-            recipe = replace(full.recipe, steps=steps)
             # each is trained from its start, as OneCycleLR spreads the rates over all its steps
-            training = edition.training(
-                full.backbone, full.variant, recipe=recipe, name=f"convergence/{name}"
-            )
-            tell = progress(name) if progress else None
-            yield method, steps, training.explainer([full.file], tell)
+            recipe = replace(full.recipe, steps=steps)
+            name = f"convergence/{method},steps={steps}"
+            training = edition.training(full.backbone, full.variant, recipe=recipe, name=name)
+            asked.append((method, steps, training))
+    run_together([t for *_, t in asked if isinstance(t, Training)], own, progress)
+    for method, steps, made in asked:
+        yield method, steps, made if isinstance(made, TTAME) else made.explainer(own)

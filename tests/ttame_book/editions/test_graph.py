@@ -13,7 +13,7 @@ from tests.commands import ROOT
 from tests.ttame_book import smoke
 from ttame_book.editions.graph import EXPLAINER, STEPS, step_key
 
-OF_TRAINING = ("training", "explainer", "training_lengths", "ablate")
+OF_TRAINING = ("training", "explainer", "training_lengths", "ablated")
 """Calls that find or make an explainer of an edition."""
 
 
@@ -70,7 +70,7 @@ def test_a_step_waits_for_the_explainer_that_its_notebook_explains_with():
     for step in STEPS:
         asked = {name for name, _ in calls(step.notebook)} & {*OF_TRAINING, "compared_methods"}
         assert asked, step.notebook  # or it says nothing of T-TAME
-        trains_itself = asked <= {"training", "ablate"}  # one of the lengths is the edition's own
+        trains_itself = asked <= {"training", "ablated"}  # one of the lengths is the edition's own
         assert (EXPLAINER in step.needs) == (not trains_itself and step.notebook != "03_train")
 
 

@@ -174,8 +174,8 @@ def test_the_demos_classifiers_are_trained_anew_with_their_images_and_recipes(co
     [
         (
             "trained.py",
-            "seed=self.seed,\n                checkpoint",
-            "seed=1,\n                checkpoint",
+            "seed=self.seed,\n            checkpoint",
+            "seed=1,\n            checkpoint",
         ),
         ("splits.py", "root, preprocessing)", "root, None)"),
     ],

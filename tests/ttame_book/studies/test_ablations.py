@@ -5,10 +5,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 
 import ttame_core as tt
-from ttame_book.studies.ablations import ablate, ablations, beyond, by_taps, study_recipe
+from ttame_book.studies.ablations import ablated, ablations, beyond, by_taps, study_recipe
 from ttame_core.classifiers.taps import blocks_over_depth
 
 
@@ -69,23 +68,25 @@ def test_each_departure_of_the_released_code_changes_one_thing():
 def test_a_training_that_two_tables_share_is_done_once(edition):
     recipe = study_recipe(edition, "demo_resnet")
     assert recipe.steps == 2
-    model, trained = edition.backbone("demo_resnet"), []
-    for ablation in ablations(model, recipe, [1]):
-        before = len(trained)
-        explainer = ablate(
-            edition,
-            "demo_resnet",
-            ablation,
-            lambda done, total, a=ablation: trained.append(a.label),
-        )
-        assert explainer.variant == ablation.variant
-        assert len(trained) - before in (0, 2)
-    once = {label for label in trained}
-    assert "proposed" in once and "seed 1" in once and "variation term" in once
-    assert not once & {"matched", "seed 0", "as in the paper"}  # all the proposed one again
-    explainer = ablate(edition, "demo_vit", rows("demo_vit")["released", "raw masks in evaluation"])
-    assert explainer.backbone.masking == "image"
-    assert isinstance(explainer.attention, nn.Module)
+    model, told = edition.backbone("demo_resnet"), []
+    asked = ablations(model, recipe, [1])
+    explainers = ablated(
+        edition, "demo_resnet", asked, lambda what: told.append(what) or (lambda *steps: None)
+    )
+    assert [e.variant for e in explainers] == [a.variant for a in asked]
+    kept = edition.folder("demo_resnet") / "studies" / "ablations"
+    once = {file.stem for file in kept.glob("*.safetensors")}
+    assert {"VI-proposed", "seeds-seed_1", "released-variation_term"} <= once
+    # all the proposed one again
+    assert not once & {"VII-matched", "seeds-seed_0", "released-as_in_the_paper"}
+    assert told == [f"{len(once) - 1} trainings together", "1 trainings together"]
+    vit = [
+        rows("demo_vit")["released", name]
+        for name in ("as in the paper", "raw masks in evaluation")
+    ]
+    plain, raw = ablated(edition, "demo_vit", vit)
+    assert (plain.backbone.masking, raw.backbone.masking) == ("standardised", "image")
+    assert all(map(torch.equal, plain.state_dict().values(), raw.state_dict().values()))
 
 
 def test_a_set_of_taps_goes_from_the_row_to_the_backbone():
@@ -111,7 +112,9 @@ def test_what_goes_beyond_the_paper_is_taken_apart(edition):
     vit = edition.backbone("demo_vit")
     assert beyond(edition, vit) == []
     edition.config["evaluate"]["methods"] += ["t-tame-scaled", "t-tame-matched"]
-    rows = {a.label: ablate(edition, "demo_vit", a) for a in beyond(edition, vit)}
+    asked = beyond(edition, vit)
+    explainers = ablated(edition, "demo_vit", asked)
+    rows = {a.label: e for a, e in zip(asked, explainers, strict=True)}
     assert list(rows) == [
         "the paper's recipe",
         "t-tame-scaled",
@@ -150,7 +153,9 @@ def test_the_matched_warm_start_is_taken_apart_on_a_cnn(edition):
     edition.config["evaluate"]["methods"] += ["t-tame-warm-matched"]
     edition.config["trained"] = {"t-tame-warm-matched": {"loss": {"area": 9.0}}}
     cnn = edition.backbone("demo_resnet")
-    rows = {a.label: ablate(edition, "demo_resnet", a) for a in beyond(edition, cnn)}
+    asked = beyond(edition, cnn)
+    explainers = ablated(edition, "demo_resnet", asked)
+    rows = {a.label: e for a, e in zip(asked, explainers, strict=True)}
     assert list(rows) == [
         "the paper's recipe",
         "t-tame-warm-matched",
@@ -173,16 +178,22 @@ def test_the_matched_warm_start_is_taken_apart_on_a_cnn(edition):
 def test_an_ablation_is_trained_as_it_says_once_and_kept_with_the_studies(edition):
     done = []
     one_layer = rows("demo_vit")["VI", "one layer"]
-    first = ablate(edition, "demo_vit", one_layer, lambda *steps: done.append(steps))
+    first = ablated(edition, "demo_vit", [one_layer], lambda _: lambda *steps: done.append(steps))[
+        0
+    ]
     assert done == [(1, 2), (2, 2)]  # no more steps than the edition gives its ablations
     assert len(first.attention.branches) == 1 and first.backbone.masking == "standardised"
     studies = edition.folder("demo_vit") / "studies" / "ablations"
     assert {f.name for f in studies.glob("*.safetensors")} == {f"{one_layer.name}.safetensors"}
-    again = ablate(edition, "demo_vit", one_layer, lambda *steps: done.append(steps))
+    again = ablated(edition, "demo_vit", [one_layer], lambda _: lambda *steps: done.append(steps))[
+        0
+    ]
     images = torch.rand(2, 3, 64, 64)
     assert len(done) == 2 and torch.equal(first.explain(images), again.explain(images))
     mismatched = rows("demo_vit")["VII", "mismatched"]
-    other = ablate(edition, "demo_vit", mismatched, lambda *steps: done.append(steps))
+    other = ablated(edition, "demo_vit", [mismatched], lambda _: lambda *steps: done.append(steps))[
+        0
+    ]
     assert len(done) == 4 and other.backbone.masking == "image"
 
 

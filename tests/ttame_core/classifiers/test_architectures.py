@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import ttame_core as tt
-from ttame_core.training import training_step
+from ttame_core.steps import training_step
 
 BLOCKS = ("blocks.9", "blocks.10", "blocks.11")
 ARCHITECTURES = {

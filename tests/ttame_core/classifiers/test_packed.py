@@ -115,7 +115,9 @@ def test_a_counter_of_operations_sees_all_of_them():
     forward = counter.get_total_flops()
     with counter:
         layer(x).sum().backward()
-    assert forward == 2 * 2 * (4 * 27 * 36 + 4 * 36 * 5) and counter.get_total_flops() == 2 * forward
+    assert (
+        forward == 2 * 2 * (4 * 27 * 36 + 4 * 36 * 5) and counter.get_total_flops() == 2 * forward
+    )
 
 
 def test_bfloat16_is_served():

@@ -1,0 +1,121 @@
+"""What a training does at its steps: the loss, numbers for the history, signs of a collapse."""
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ttame_core.classifiers.backbone import Backbone
+from ttame_core.errors import TTAMEError
+from ttame_core.explainer import TTAME
+from ttame_core.images.batches import of_all, stack
+from ttame_core.images.folders import evenly
+from ttame_core.images.reading import check_images
+from ttame_core.losses import in_batch_other_classes, sample_other_classes, ttame_loss
+from ttame_core.masking import minmax
+from ttame_core.recipes import Recipe
+from ttame_core.warm_start import warm_start
+
+FLAT = 0.01  # a map's mean from 0 or 1, and its spread; of 16 healthy trainings the least is 0.024
+
+
+@torch.no_grad()
+def initialise(explainer: TTAME, images: Any, recipe: Recipe) -> None:
+    """Prepare a mechanism for its first step: its feature maps' scales, a warm start."""
+    backbone, seen = explainer.backbone, None
+    if explainer.attention.scales is not None:
+        batch = stack(evenly(images, recipe.batch_size)).to(backbone.mean.device)
+        check_images(batch)
+        seen = backbone.features(batch)
+        explainer.attention.measure_scales(seen[1])
+    if recipe.start == "warm":
+        warm_start(explainer, seen)
+
+
+def training_step(
+    backbone: Backbone,
+    attention: nn.Module,
+    images: Tensor,
+    recipe: Recipe,
+    generator: torch.Generator,
+    fabric: Any = None,
+    seen: tuple[Tensor, list[Tensor]] | None = None,
+) -> dict[str, Tensor]:
+    """Compute loss and diagnostics of one batch ``(B, 3, H, W)`` in [0, 1] (Eq. 11-17), as scalars.
+
+    The generator draws the other classes; ``total`` carries the gradient. With a fabric of several
+    processes the images are this one's share of a batch of N, and the scalars are of the share.
+    ``seen`` are logits and feature maps of the images, where they are known.
+    """
+    with torch.no_grad():
+        logits, features = seen or backbone.features(images)
+        truth = logits.argmax(1)  # (B,)
+    whole = of_all(fabric, truth).flatten() if fabric else truth  # (N,)
+    if recipe.other_classes == "uniform":
+        others = sample_other_classes(whole, backbone.num_classes, len(whole) - 1, generator)
+    else:
+        others = in_batch_other_classes(whole)
+    others = others.split(len(truth))[fabric.global_rank if fabric else 0]  # (B, N - 1)
+    map_logits = attention(features, torch.cat([truth[:, None], others], 1))  # (B, N, h_e, w_e)
+    sigmoids = maps = map_logits.sigmoid()
+    if recipe.mask == "min-max":
+        maps = torch.cat([minmax(maps[:, :1]), maps[:, 1:]], 1)
+    terms = ttame_loss(backbone(images, maps[:, 0]), truth, maps, recipe.loss)
+    return {
+        **vars(terms),
+        "truth_mean": sigmoids[:, 0].mean(),
+        "truth_spread": sigmoids[:, 0].flatten(1).std(1).mean(),
+        "others_mean": sigmoids[:, 1:].mean(),
+        "logits_min": map_logits.min(),
+        "logits_max": map_logits.max(),
+    }
+
+
+def optimizer_of(attention: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD with weight decay on the convolutions' weights alone."""
+    weights = [p for p in attention.parameters() if p.ndim > 1]
+    rest = [p for p in attention.parameters() if p.ndim <= 1]
+    decayed: dict = {"params": weights, "weight_decay": recipe.weight_decay}
+    nesterov = recipe.momentum > 0
+    return torch.optim.SGD(
+        [decayed, {"params": rest}], recipe.max_lr, recipe.momentum, nesterov=nesterov
+    )
+
+
+def collect(fabric: Any, waiting: list[dict], history: list[dict], remedy: str) -> None:
+    """Move rows to the history, all numbers at once; stop where a loss is not finite."""
+    names = [name for name, value in waiting[0].items() if isinstance(value, Tensor)]
+    shares = of_all(fabric, torch.stack([row[name] for row in waiting for name in names]))
+    shares = shares.unflatten(1, (len(waiting), -1))  # (processes, rows, names)
+    values = shares.mean(0)
+    for name, end in (("logits_min", shares.amin(0)), ("logits_max", shares.amax(0))):
+        values[:, names.index(name)] = end[:, names.index(name)]
+    for row, numbers in zip(waiting, values.tolist(), strict=True):
+        history.append(row | dict(zip(names, numbers, strict=True)))
+        if not math.isfinite(history[-1]["total"]):
+            raise diverged(f"loss is {history[-1]['total']}", history[-1], remedy)
+    waiting.clear()
+
+
+def diverged(what: str, row: dict, remedy: str) -> TTAMEError:
+    """Say where a training came to numbers that are not finite."""
+    return TTAMEError(f"the {what} at step {row['step']}, learning rate {row['lr']:.3g}; {remedy}")
+
+
+def warn_of_collapse(history: list[dict]) -> None:
+    """Warn where the maps of the last tenth of the steps are all near 0, or near 1."""
+    rows = history[-max(1, len(history) // 10) :]
+    keys = ("truth_mean", "truth_spread", "others_mean")
+    mean, spread, others = (sum(row[key] for row in rows) / len(rows) for key in keys)
+    if spread < FLAT and not FLAT <= mean <= 1 - FLAT:
+        found = (
+            f"{mean:.3f} on average, with a spread of {spread:.3f} (of other classes {others:.3f})"
+        )
+        area = f"a {'smaller' if mean < FLAT else 'larger'} tt.LossWeights(area=...)"
+        warnings.warn(
+            f"the maps of the model truth have become all but constant, {found}; try a smaller max_lr, the variant "
+            f"'scaled', more steps, or {area}",
+            stacklevel=4,  # the caller of train
+        )
