@@ -13,6 +13,7 @@ import json
 import math
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -190,7 +191,10 @@ def ablations(case: Case) -> Iterator[Part]:
     # the proposed method is the matched one, seed 0, as in the paper, and evaluated by raw masks
     rows = trained + 3 + case.of.tokens
     count, asked = case.images("test", settings["images"]), len(MASKING["ad"])
-    yield STEP, A_STEP * trained * min(recipe.steps, settings["steps"]) * recipe.batch_size
+    # one forward of three is common to all but other seeds and the classifier in training mode
+    common = trained - len(settings["seeds"]) - 2
+    steps = min(recipe.steps, settings["steps"])
+    yield STEP, (A_STEP * trained - common) * steps * recipe.batch_size
     yield FORWARD, count * (rows + 2)  # and for the controls, by either order
     yield EXPLAIN, count * rows
     yield ASKED, count * asked * (trained + case.of.tokens + 2 * len(CONTROLS))
@@ -201,7 +205,8 @@ def hyperparameters(case: Case) -> Iterator[Part]:
     settings = {**case.edition.config["tune"], **case.edition.entry(case.name).get("tune", {})}
     recipe = case.edition.recipe(case.name)
     rates, lengths = {*settings["max_lr"], recipe.max_lr}, {*settings["steps"], recipe.steps}
-    yield STEP, A_STEP * (len(rates) * sum(lengths) - recipe.steps) * recipe.batch_size
+    apart = len(rates) * sum(lengths) - recipe.steps
+    yield STEP, ((A_STEP - 1) * apart + max(lengths)) * recipe.batch_size
     maps = case.images("val", settings["images"]) * len(rates) * len(lengths)
     yield from ((FORWARD, maps), (EXPLAIN, maps), (ASKED, STUDIED_V * maps))
 
@@ -209,13 +214,16 @@ def hyperparameters(case: Case) -> Iterator[Part]:
 def convergence(case: Case) -> Iterator[Part]:
     """Count the lengths of each kind of T-TAME; what is compared was trained for its own length."""
     settings, batch = case.edition.config["converge"], case.edition.recipe(case.name).batch_size
+    longest = 0  # whose forwards of the images as they are serve all
     for method in (m for m in OURS if serves(m, case.of.tokens)):
         own = case.seen(method) // batch
         lengths = {*settings["steps"], own}
         there = own if method in ("t-tame", *case.counts("images")) else 0
-        yield STEP, A_STEP * (sum(lengths) - there) * batch
+        yield STEP, (A_STEP - 1) * (sum(lengths) - there) * batch
+        longest = max(longest, *lengths)
         maps = case.images("val", settings["images"]) * (1 + len(lengths))  # untrained too
         yield from ((FORWARD, maps), (EXPLAIN, maps), (ASKED, STUDIED_V * maps))
+    yield STEP, longest * batch
 
 
 def sanity(case: Case) -> Iterator[Part]:
@@ -231,9 +239,7 @@ def counterfactual(case: Case) -> Iterator[Part]:
     yield ASKED, count * 2 * len(case.edition.config["evaluate"]["percentages"])
 
 
-_FIRST = (train, evaluate, road, qualitative, ablations, hyperparameters)
-_COUNTED = (*_FIRST, convergence, sanity, counterfactual)
-COUNTS: dict[str, Callable[[Case], Iterator[Part]]] = {f.__name__: f for f in _COUNTED}
+COUNTS: dict[str, Callable[[Case], Iterator[Part]]] = {s.rule: globals()[s.rule] for s in STEPS}
 """What counts each rule of the graph."""
 
 
@@ -255,9 +261,9 @@ def classifier_of(edition: Edition, name: str) -> Classifier:
     depth = max(tap.count(".") for tap in backbone.taps) + 1
     modules = [n.rpartition(".")[0] or n for n, _ in backbone.model.named_parameters()]
     sets = named_taps(name).values()
-    rows = VARIANTS_SHOWN + sum(layers != backbone.taps for layers in sets)
-    if isinstance(backbone.model, VGG) and len(sets) > 1:
-        rows = VARIANTS_SHOWN * len(sets)
+    by_sets = isinstance(backbone.model, VGG) and len(sets) > 1
+    others = sum(layers != backbone.taps for layers in sets)
+    rows = VARIANTS_SHOWN * len(sets) if by_sets else VARIANTS_SHOWN + others
     parts = len({".".join(module.split(".")[:depth]) for module in modules})
     kind = backbone.tokens, backbone.shapes[-1][0], behind
     return Classifier(*kind, len(backbone.taps), parts, rows)
@@ -289,15 +295,11 @@ def counted(works: Sequence[Work]) -> pd.DataFrame:
 
 def read_rates(file: str | Path) -> dict[str, Any]:
     """Read what ``benchmarks/gpu.py`` has written; a TTAMEError says where it is none."""
-    try:
+    with suppress(OSError, ValueError, KeyError, TypeError):  # told below
         table = json.loads(Path(file).read_text())
         if table["device"] and all({"classifier", "batch"} <= {*row} for row in table["rows"]):
             return table
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # told below
-    raise TTAMEError(
-        f"{file} is no table of rates; expected one that benchmarks/gpu.py has written"
-    )
+    raise TTAMEError(f"{file} is no table of rates; expected one of benchmarks/gpu.py's")
 
 
 def rate(table: Mapping[str, Any], work: Work, precision: str = "auto") -> float:
@@ -314,8 +316,8 @@ def rate(table: Mapping[str, Any], work: Work, precision: str = "auto") -> float
         if rows:
             row = min(rows, key=lambda row: abs(math.log(row["batch"] / work.batch)))
             return row.get("forwards/s") or (A_STEP if kind == STEP else 1) * row["images/s"]
-    who, remedy = work.backbone, f"run benchmarks/gpu.py --models {work.backbone} there"
-    raise TTAMEError(f"the table of {table['device']} has no rates of {who}; {remedy}")
+    who = f"no rates of {work.backbone}; run benchmarks/gpu.py --models {work.backbone} there"
+    raise TTAMEError(f"the table of {table['device']} has {who}")
 
 
 def hours(works: Sequence[Work], table: Mapping[str, Any], precision: str = "auto") -> pd.Series:
@@ -332,11 +334,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         edition = Edition.read(given.edition)
-        tables = [*map(read_rates, given.tables)]
         works = count(edition)
-        told = counted(works) / 1e6
-        told["all"] = told.sum(axis=1)
-        for table in tables:
+        told = (counted(works) / 1e6).assign(all=lambda table: table.sum(axis=1))
+        for table in map(read_rates, given.tables):
             spent = hours(works, table, edition.config.get("precision", "auto"))
             told[f"hours, {table['device']}"] = spent
     except TTAMEError as error:

@@ -35,12 +35,13 @@ BY_HAND = {
     # 4 images shown, one counted and five timed
     "qualitative": (10 * (1 + 1 + 1.5 + 8), 10 * (1 + 1.5 + 8 + 6)),
     # the six of Table VI, another masking order, a seed, three departures and taps at the norms,
-    # two steps each; four more rows are the proposed method's, one of them scored by other masks
-    "ablations": (0, 3 * 12 * 2 * 8 + 4 * (16 + 2) + 4 * 16 + 4 * 3 * (12 + 1 + 2 * 3)),
-    # two rates by 2 and by 3 steps, of which the edition's own is there
-    "hyperparameters": (0, 3 * (2 * (2 + 3) - 3) * 8 + 4 * 4 * (1 + 1 + 2)),
+    # two steps each; ten share the images' own forward; four more rows are the proposed method's,
+    # one of them scored by other masks
+    "ablations": (0, (3 * 12 - 9) * 2 * 8 + 4 * (16 + 2) + 4 * 16 + 4 * 3 * (12 + 1 + 2 * 3)),
+    # two rates by 2 and by 3 steps, of which the edition's own is there; 3 forwards serve all
+    "hyperparameters": (0, (2 * (2 * (2 + 3) - 3) + 3) * 8 + 4 * 4 * (1 + 1 + 2)),
     # four kinds of T-TAME on tokens, 1 and 3 steps, of which the paper's 3 are there
-    "convergence": (0, 3 * (4 * (1 + 3) - 3) * 8 + 4 * 4 * 3 * (1 + 1 + 2)),
+    "convergence": (0, (2 * (4 * (1 + 3) - 3) + 3) * 8 + 4 * 4 * 3 * (1 + 1 + 2)),
     # the original, each part, the fusion, three branches
     "sanity": (3 * (1 + 7 + 1 + 3), 3 * (1 + 16 + 1 + 3)),
     # two maps at once, three percentages of each
@@ -97,12 +98,13 @@ def test_what_is_counted_of_the_studies_is_what_they_list(name, tmp_path):
     parts = {}
     for kind, forwards in hours.ablations(Case(edition, name, of)):
         parts[kind] = forwards
-    a_training = 3 * settings["steps"] * recipe.batch_size
-    assert parts["training step"] == len(different) * a_training
+    with_others = [d for d in different if d[-1] == 0 and d[-2].backbone_mode == "eval"]
+    forwards = 3 * len(different) - (len(with_others) - 1)  # one serves all of these
+    assert parts["training step"] == forwards * settings["steps"] * recipe.batch_size
     assert parts["explain"] == len(listed) * settings["images"]
     ((_, trained), *_) = hours.hyperparameters(Case(edition, name, of))
-    steps = sum(each.steps for each in grid(edition, name) if each != recipe)
-    assert trained == 3 * steps * recipe.batch_size
+    steps = [each.steps for each in grid(edition, name) if each != recipe]
+    assert trained == (2 * sum(steps) + max(steps)) * recipe.batch_size
     assert of.parts == len(stages(backbone.model, backbone.taps))
     assert len(LABELS) == hours.VARIANTS_SHOWN
 
@@ -224,6 +226,6 @@ def test_what_is_no_table_of_rates_is_refused(text, tmp_path):
     file = tmp_path / "growth-cpu.json"
     file.write_text(text)
     with pytest.raises(
-        SystemExit, match=r"growth-cpu.json is no table of rates; expected one that"
+        SystemExit, match=r"growth-cpu.json is no table of rates; expected one of"
     ):
         hours.main([str(file), "--edition", "smoke"])
