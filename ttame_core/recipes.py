@@ -56,7 +56,7 @@ class Recipe:
     """
 
     steps: int = 320_000  # optimiser steps; 8 epochs of ImageNet-1k by 32
-    batch_size: int = 32  # at least 2, which batch norm needs
+    batch_size: Any = 32  # at least 2, for batch norm; "auto": the largest that a GPU holds
     max_lr: float = 1e-3  # peak of OneCycleLR
     momentum: float = 0.9  # Nesterov; plain SGD where it is 0
     weight_decay: float = 5e-4  # on weights only, not on biases and batch norm
@@ -74,8 +74,9 @@ class Recipe:
             if (value := getattr(self, name)) not in valid:
                 raise TTAMEError(f"{name} {value!r} is unknown; {nearest(value, valid)}")
         for name, least in (("steps", 1), ("batch_size", 2)):
-            check_whole(name, value := getattr(self, name), least)
-            object.__setattr__(self, name, int(value))
+            if (value := getattr(self, name)) != "auto" or name == "steps":
+                check_whole(name, value, least)
+                object.__setattr__(self, name, int(value))
         _check_numbers(self, max_lr=(1e-12, 100), momentum=(0, 0.999999), weight_decay=(0, 1))
         check_kind("loss", self.loss, LossWeights, "tt.LossWeights(ce=1.5, ...)")
 

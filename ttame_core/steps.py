@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -71,6 +72,43 @@ def training_step(
         "logits_min": map_logits.min(),
         "logits_max": map_logits.max(),
     }
+
+
+def largest_batch(explainer: TTAME, images: Any, recipe: Recipe, fabric: Any) -> int:
+    """Find the largest batch whose step fits into each process's memory, to an eighth.
+
+    That is the paper's rule (Sec. IV-C). Sizes are tried on a copy of the mechanism, so that
+    nothing is learnt; a TTAMEError is raised where not even two images fit.
+    """
+    attention = deepcopy(explainer.attention).train()
+    device, processes = fabric.device, fabric.world_size
+    batch = stack(evenly(images, min(len(images), 2)))[:1].to(device)
+
+    def fits(size: int) -> bool:
+        try:
+            draw = torch.Generator().manual_seed(0)
+            some = batch.expand(size, -1, -1, -1).contiguous()
+            training_step(explainer.backbone, attention, some, recipe, draw)["total"].backward()
+        except RuntimeError as error:  # of several types, each device's own
+            if "out of memory" not in str(error).lower():
+                raise
+            return False
+        finally:
+            attention.zero_grad()
+            torch.accelerator.empty_cache() if device.type != "cpu" else None
+        return True
+
+    most, size = len(images) // processes, 2
+    while 2 * size <= most and fits(2 * size):
+        size *= 2
+    step = size // 2
+    while step >= max(1, size // 8):
+        if size + step <= most and fits(size + step):
+            size += step
+        step //= 2
+    if size == 2 and not fits(2):
+        raise TTAMEError(f"no step of two images fits into the memory of {device}; free some")
+    return processes * int(of_all(fabric, torch.tensor(size, device=device)).min())
 
 
 def optimizer_of(attention: nn.Module, recipe: Recipe) -> torch.optim.SGD:

@@ -1,11 +1,8 @@
 """Training the attention mechanism: SGD, OneCycleLR, checkpoints that resume exactly."""
 
-import io
-import os
-import warnings
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,6 @@ from torch import Tensor
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.errors import SEEDS, TTAMEError, check_kind, check_seed, check_whole
 from ttame_core.explainer import PATH, TTAME
-from ttame_core.files import atomic_path
 from ttame_core.images.batches import (
     check_batch,
     check_data_set,
@@ -25,10 +21,12 @@ from ttame_core.images.batches import (
 )
 from ttame_core.progress import Tell
 from ttame_core.recipes import Recipe
+from ttame_core.resuming import read_checkpoint, save_checkpoint
 from ttame_core.steps import (
     collect,
     diverged,
     initialise,
+    largest_batch,
     optimizer_of,
     training_step,
     warn_of_collapse,
@@ -172,7 +170,11 @@ def _train(
         from lightning_fabric import Fabric  # takes a second to import
 
         fabric = Fabric(accelerator="auto", devices=1)
-    batch_size, seed = recipes[0].batch_size, int(seed)
+    given = zip(explainers, recipes, checkpoints, strict=True)
+    sizes = [_batch_size(*one, images, fabric) for one in given]
+    if "auto" in [recipe.batch_size for recipe in recipes]:  # the least of them fits all
+        recipes = [replace(recipe, batch_size=min(sizes)) for recipe in recipes]
+    batch_size, seed = min(sizes), int(seed)
     check_batch(len(images), {recipe.batch_size for recipe in recipes}, fabric.world_size)
     first = explainers[0].backbone
     strangers = [e.backbone.name for e in explainers if not first.same_classifier(e.backbone)]
@@ -208,6 +210,20 @@ def _train(
         if fabric.is_global_zero:
             warn_of_collapse(training.history)
     return [training.history for training in trainings]
+
+
+def _batch_size(explainer: TTAME, recipe: Recipe, checkpoint: Any, images: Any, fabric: Any) -> int:
+    """Return a recipe's batch size, or in the place of "auto" a checkpoint's, or what fits."""
+    if recipe.batch_size != "auto":
+        return int(recipe.batch_size)
+    kept = read_checkpoint(fabric, checkpoint) if checkpoint is not None else None
+    if kept is not None:
+        return kept["recipe"]["batch_size"]
+    if fabric.device.type == "cpu":
+        raise TTAMEError('batch_size "auto" is what a GPU holds; on a CPU give a number, say 32')
+    explainer.to(fabric.device)
+    with torch.inference_mode(False), torch.enable_grad(), explainer.backbone.held():
+        return largest_batch(explainer, images, recipe, fabric)
 
 
 def _reader(backbones: Sequence[Backbone]) -> Backbone:
@@ -306,32 +322,10 @@ class _Training:
         """Take over a checkpoint's state, where it is of the same training."""
         if self.checkpoint is None:
             return
-        path, values = self.checkpoint, None
-        if self.fabric.is_global_zero and Path(path).is_file():
-            try:
-                values = torch.load(path, map_location="cpu", weights_only=True)
-                if values["recipe"] != self.about:
-                    values = None  # of another training: train anew
-            except Exception as error:  # of many types: damaged bytes raise what they come to
-                values = None
-                what = f"{path} is no checkpoint that can be read ({error!r}), and is named .broken now"
-                warnings.warn(f"{what}; it is trained anew", stacklevel=4)
-                os.replace(path, f"{path}.broken")  # it is kept: it may have been named by mistake
-        values = self.fabric.broadcast(values)  # other machines may not see the file
-        if values is None:
-            return
+        values = read_checkpoint(self.fabric, self.checkpoint)
+        if values is None or values["recipe"] != self.about:
+            return  # of another training: train anew
         for key in ("attention", "optimizer", "scheduler"):
             self.state[key].load_state_dict(values[key])
         self.history.extend(values["history"])
         self.keeps()
-
-
-def save_checkpoint(fabric: Any, path: str | Path, state: dict[str, Any]) -> None:
-    """Write a training's state under a temporary name, then rename it."""
-    values = {k: v.state_dict() if hasattr(v, "state_dict") else v for k, v in state.items()}
-    if fabric.is_global_zero:
-        file = io.BytesIO()  # torch.save itself does not say that a disk is full
-        torch.save(values, file)
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(file.getbuffer())
-    fabric.barrier()

@@ -1,9 +1,11 @@
-"""Several processes: they train as one does, and score each image once.
+"""Several processes: they train as one does, and score each image once; the code is that of the book's page.
 
 torchrun --nproc-per-node 2 -m tests.ttame_core.test_distributed FOLDER   # as the tests do
 """
 
 import os
+import re
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,12 +16,31 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.utils.data import DataLoader, Subset
+from torchvision.utils import save_image
 
 import ttame_core as tt
 from tests.commands import ROOT
 from tests.conftest import Noise, TinyCNN
 
+PAGE = re.findall(r"```python\n(.*?)```", (ROOT / "book" / "beyond.md").read_text(), re.DOTALL)
+TRAIN, NOTEBOOK, EVALUATE, TOGETHER = PAGE
+SHORT = {
+    "steps=3000, batch_size=64": "steps=5, batch_size=6",
+    '"workers": 4': '"workers": 0',
+    'f"cuda:{gpu}"': '"cpu"',
+    "masks=4000": "masks=20",
+    "batch_size=50": "batch_size=4",
+    "devices=4": "devices=2",
+    "-of-4": "-of-2",
+    "range(4)": "range(2)",
+}
+"""What the page says, and what is quick."""
+FOR_TINY = """
+import ttame_core as tt
+from tests.ttame_core.test_distributed import backbone
+tt.load_backbone = lambda name: backbone()
+tt.load_explainer = lambda file: tt.TTAME.load(file, backbone())
+"""
 STEPS, KILLED = 7, 5
 CASES = {
     "uniform": ("proposed", {}),
@@ -30,6 +51,7 @@ CASES = {
 }
 RECIPE = tt.Recipe(steps=STEPS, batch_size=6, max_lr=0.05)
 CLOSE = 1e-5
+KEYS = ["method", "measure", "v", "image_id"]
 
 
 class Shifted(Noise):
@@ -58,67 +80,77 @@ def backbone():
 def trained(fabric, case, **options):
     """The history and the weights of a training by six images a step, over two epochs."""
     variant, settings = CASES[case]
-    explainer = tt.TTAME(backbone(), variant)
-    history = tt.train(explainer, Shifted(), replace(RECIPE, **settings), fabric=fabric, **options)
+    explainer, recipe = tt.TTAME(backbone(), variant), replace(RECIPE, **settings)
+    history = tt.train(explainer, Shifted(), recipe, fabric=fabric, **options)
     return history, explainer.attention.state_dict()
 
 
-def scored(rank, ranks):
-    """The scores of every so many image, by methods whose maps come of the classifier or of chance."""
-    model, images = backbone(), Noise(pixels=32)
-    methods = {"t-tame": tt.TTAME(model), "rise": tt.method("rise", model, masks=20)}
-    methods["random"] = tt.method("random", model)
-    share = Subset(images, range(rank, len(images), ranks))
-    measures = {**tt.MASKING, "morf": [30], "insertion": [30]}
-    return tt.evaluate(model, methods, DataLoader(share, batch_size=4), measures)
+def page_in(folder):
+    """Write the page's files into a folder, for a small classifier and photographs of noise."""
+    for name, code in {"train.py": TRAIN, "evaluate.py": EVALUATE}.items():
+        (folder / name).write_text(FOR_TINY + shortened(code))
+    for part in ("photos", "test"):
+        (folder / part).mkdir()
+        for number, image in enumerate(Noise(13).images):
+            save_image(image, folder / part / f"{number}.png")
+
+
+def shortened(code):
+    for said, quick in SHORT.items():
+        code = code.replace(said, quick)
+    return code
+
+
+def left_by_the_page(folder):
+    """The history and the weights of the page's training, out of its checkpoint."""
+    checkpoint = torch.load(folder / "mine.checkpoint")
+    return checkpoint["history"], checkpoint["attention"]
 
 
 def main(folder):
-    """Train every case and score a share, as one of the processes that torchrun starts."""
-    from lightning_fabric import Fabric
-
-    fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
-    fabric.launch()
-    rank, told = fabric.global_rank, []
-    found = {case: trained(fabric, case) for case in CASES}
-    own = folder / str(rank) / "checkpoint"  # the second process sees none
+    """Run the page's files, and train every case, as one of the processes that torchrun starts."""
+    os.chdir(folder)
+    fabric = runpy.run_path("train.py", run_name="__main__")["fabric"]
+    runpy.run_path("evaluate.py")
+    found, told = {case: trained(fabric, case) for case in CASES}, []
+    own = folder / str(fabric.global_rank) / "checkpoint"  # the second process sees none
     found["resumed"] = trained(
         fabric, "uniform", checkpoint=own, progress=lambda done, total: told.append(done)
     )
-    torch.save({"trained": found, "told": told}, folder / f"{rank}.pt")
-    scored(rank, fabric.world_size).to_parquet(folder / f"{rank}.parquet")
-
-
-def saved(fabric, file):
-    """Train, and write what came of it where the notebook that started this finds it."""
-    found = trained(fabric, "uniform")
-    if fabric.is_global_zero:
-        torch.save(found, file)
-
-
-IN_A_NOTEBOOK = """
-from lightning_fabric import Fabric
-from tests.ttame_core.test_distributed import saved
-
-Fabric(accelerator="cpu", devices=2, strategy="ddp_notebook").launch(saved, {file!r})
-"""
+    torch.save({"trained": found, "told": told}, folder / f"{fabric.global_rank}.pt")
 
 
 def largest_difference(found, expected):
     """How far histories and weights are apart, in the numbers that are farthest."""
     (rows, weights), (expected_rows, expected_weights) = found, expected
-    assert [row["step"] for row in rows] == list(range(STEPS)) and len(rows) == len(expected_rows)
+    assert [row["step"] for row in rows] == [*range(len(expected_rows))]
     losses = [abs(a[k] - b[k]) for a, b in zip(rows, expected_rows, strict=True) for k in b]
     apart = [(weights[k] - value).abs().max().item() for k, value in expected_weights.items()]
+    assert np.isfinite([*losses, *apart]).all()
     return max(losses), max(apart)
 
 
+def ran(patch, file):
+    """Run a file of the page in this process, as the only one; what it changes is put back."""
+    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}.items():
+        patch.setenv(name, str(value))
+    for name in ("load_backbone", "load_explainer"):
+        patch.setattr(tt, name, getattr(tt, name))
+    return runpy.run_path(file)
+
+
 @pytest.fixture(scope="module")
-def alone():
-    """What one process makes of every case."""
+def alone(tmp_path_factory):
+    """What one process makes of every case, and of the page."""
     from lightning_fabric import Fabric
 
-    return {case: trained(Fabric(accelerator="cpu", devices=1), case) for case in CASES}
+    fabric, folder = Fabric(accelerator="cpu", devices=1), tmp_path_factory.mktemp("alone")
+    found = {case: trained(fabric, case) for case in CASES}
+    page_in(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        ran(patch, "train.py")["train"](fabric)
+    return found | {"page": left_by_the_page(folder)}
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +158,7 @@ def folder(request, tmp_path_factory):
     """What two processes have written, beside the checkpoint of a single one that was killed."""
     folder = tmp_path_factory.mktemp("processes")
     (folder / "0").mkdir()
+    page_in(folder)
 
     def kill(done, total):
         if done == KILLED:
@@ -138,7 +171,7 @@ def folder(request, tmp_path_factory):
     process = subprocess.Popen(
         [sys.executable, *words],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -161,15 +194,14 @@ def ranks(folder):
     "a training in two processes that torchrun or a notebook starts",
     "the losses and weights of one process with the same batch, to 1e-5",
 )
-def test_two_processes_train_as_one_does(case, alone, ranks):
+def test_two_processes_train_as_one_does(case, ranks, alone):
     found = ranks[0]["trained"][case]
     assert max(largest_difference(found, alone[case])) < CLOSE
     assert largest_difference(ranks[1]["trained"][case], found) == (0, 0)
-    assert not any(torch.isnan(value).any() for value in found[1].values())
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_where_one_was_killed(alone, folder, ranks):
+def test_two_processes_go_on_where_one_was_killed(folder, ranks, alone):
     """The first reads and writes the checkpoint, and tells how far things are."""
     for rank in ranks:
         assert max(largest_difference(rank["trained"]["resumed"], alone["uniform"])) < CLOSE
@@ -180,15 +212,22 @@ def test_two_processes_go_on_where_one_was_killed(alone, folder, ranks):
 
 
 @pytest.mark.slow
-def test_processes_that_a_notebook_starts_train_as_one_does(alone, tmp_path):
+def test_the_pages_training_is_one_processs_when_torchrun_starts_it(folder, alone):
+    assert max(largest_difference(left_by_the_page(folder), alone["page"])) < CLOSE
+
+
+@pytest.mark.slow
+def test_the_pages_training_is_one_processs_when_a_notebook_starts_it(alone, tmp_path, monkeypatch):
     import nbformat
     from nbclient import NotebookClient
 
-    cell = nbformat.v4.new_code_cell(IN_A_NOTEBOOK.format(file=str(tmp_path / "found.pt")))
-    notebook = nbformat.v4.new_notebook(cells=[cell])
-    NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}}, timeout=300).execute()
-    found = torch.load(tmp_path / "found.pt")
-    assert max(largest_difference(found, alone["uniform"])) < CLOSE
+    page_in(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    cell = nbformat.v4.new_code_cell(shortened(NOTEBOOK))
+    where = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(nbformat.v4.new_notebook(cells=[cell]), resources=where, timeout=300).execute()
+    assert max(largest_difference(left_by_the_page(tmp_path), alone["page"])) < CLOSE
 
 
 @pytest.mark.slow
@@ -197,13 +236,15 @@ def test_processes_that_a_notebook_starts_train_as_one_does(alone, tmp_path):
     "an evaluation, RISE in it, whose images two processes share",
     "the rows of one process, none lost or doubled",
 )
-def test_processes_that_share_the_images_score_as_one_does(folder):
-    """The share of the book's page beyond one machine, whose rows are put together there."""
-    rows = pd.concat([pd.read_parquet(file) for file in sorted(folder.glob("*.parquet"))])
-    keys = ["method", "measure", "v", "image_id"]
-    expected = scored(0, 1).sort_values(keys, ignore_index=True)
-    pd.testing.assert_frame_equal(rows.sort_values(keys, ignore_index=True), expected, rtol=1e-6)
-    assert not rows.duplicated(keys).any() and {*rows["method"]} == {"t-tame", "rise", "random"}
+def test_processes_that_share_the_images_score_as_one_does(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    shares, expected = {}, ran(monkeypatch, "evaluate.py")["scores"]
+    exec(shortened(TOGETHER), shares)
+    found = shares["scores"].sort_values(KEYS, ignore_index=True)
+    expected = expected.sort_values(KEYS, ignore_index=True)
+    assert not found.duplicated(KEYS).any() and {*found["method"]} == {"t-tame", "rise"}
+    assert expected["image_id"].nunique() == 13
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-6)
 
 
 def test_a_batch_that_processes_cannot_share_evenly_is_told(tiny, noise):

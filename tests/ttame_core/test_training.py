@@ -3,6 +3,7 @@
 import threading
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from PIL import Image
 import ttame_core as tt
 from tests.conftest import Noise, TinyCNN
 from tests.ttame_core.methods.models import RightHalf, RightHalfViT, looking_right
-from ttame_core import training
+from ttame_core import steps, training
 from ttame_core.attention import AttentionMechanism
 from ttame_core.images.batches import digest_of
 from ttame_core.images.folders import evenly
@@ -617,3 +618,46 @@ def test_what_cannot_be_trained_together_is_told(change, message, tiny, noise):
     recipes = change.get("recipes", [RECIPE, RECIPE])
     with pytest.raises(tt.TTAMEError, match=message):
         tt.train_together([tt.TTAME(tiny), tt.TTAME(other)], noise, recipes)
+
+
+@pytest.mark.parametrize(("holds", "found"), [(13, 13), (16, 16), (23, 22), (99, 24), (2, 2)])
+def test_the_largest_batch_is_what_memory_holds(holds, found, tiny, noise, monkeypatch):
+    explainer, whole = tt.TTAME(tiny), steps.training_step
+    before, tried = state(explainer.attention), []
+
+    def step(backbone, attention, images, *rest):
+        tried.append(len(images))
+        if len(images) > holds:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return whole(backbone, attention, images, *rest)
+
+    monkeypatch.setattr(steps, "training_step", step)
+    fabric = SimpleNamespace(device=torch.device("cpu"), world_size=1)
+    assert steps.largest_batch(explainer, noise, RECIPE, fabric) == found
+    assert max(tried) <= 24 and same(state(explainer.attention), before)
+
+
+def test_where_no_batch_fits_and_where_something_else_is_wrong(tiny, noise, monkeypatch):
+    fabric = SimpleNamespace(device=torch.device("cpu"), world_size=1)
+    for message, expected in (("out of memory", "no step of two images fits"), ("odd", "^odd$")):
+
+        def step(*_, message=message):
+            raise RuntimeError(message)
+
+        monkeypatch.setattr(steps, "training_step", step)
+        with pytest.raises((tt.TTAMEError, RuntimeError), match=expected):
+            steps.largest_batch(tt.TTAME(tiny), noise, RECIPE, fabric)
+
+
+@pytest.mark.happens(WITH, "a batch size 'auto' on a CPU", "asks for a number")
+def test_an_automatic_batch_size_is_for_accelerators_and_a_checkpoints_is_kept(
+    tiny, noise, tmp_path
+):
+    auto = replace(RECIPE, batch_size="auto")
+    with pytest.raises(tt.TTAMEError, match='"auto" is what a GPU holds; on a CPU give a number'):
+        tt.train(tt.TTAME(tiny), noise, auto)
+    history = tt.train(tt.TTAME(tiny), noise, RECIPE, checkpoint=tmp_path / "c")
+    again = tt.train(tt.TTAME(tiny), noise, auto, checkpoint=tmp_path / "c")
+    assert again == history
+    with pytest.raises(tt.TTAMEError, match="steps is 'auto'"):
+        tt.Recipe(steps="auto")
