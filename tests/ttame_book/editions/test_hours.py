@@ -225,7 +225,5 @@ def test_the_command_prints_counts_and_hours(tmp_path, capsys):
 def test_what_is_no_table_of_rates_is_refused(text, tmp_path):
     file = tmp_path / "growth-cpu.json"
     file.write_text(text)
-    with pytest.raises(
-        SystemExit, match=r"growth-cpu.json is no table of rates; expected one of"
-    ):
+    with pytest.raises(SystemExit, match=r"growth-cpu.json is no table of rates; expected one of"):
         hours.main([str(file), "--edition", "smoke"])
