@@ -26,7 +26,7 @@ HIDDEN = {"parameters", "injected-parameters", "imports"}
 REAL = ("imagenette", "insights")  # chapters on the numbers in COMMITTED
 BACKGROUND = (
     *("method", "methods", "measures", "images", "provenance"),
-    *("situations", "families", "costs"),
+    *("situations", "families", "costs", "beyond"),
 )
 OVERVIEW, CLASSIFIERS = "12_compare", "02_backbones"
 DATA = {".csv", ".md", ".tex"}  # what of a run's outputs can be downloaded from its page

@@ -56,7 +56,9 @@ class Recipe:
     """
 
     steps: int = 320_000  # optimiser steps; 8 epochs of ImageNet-1k by 32
-    batch_size: Any = 32  # at least 2, for batch norm; "auto": the largest that a GPU holds
+    batch_size: Any = (
+        32  # of all processes together, 2 at least; "auto": the largest that GPUs hold
+    )
     max_lr: float = 1e-3  # peak of OneCycleLR
     momentum: float = 0.9  # Nesterov; plain SGD where it is 0
     weight_decay: float = 5e-4  # on weights only, not on biases and batch norm

@@ -26,6 +26,8 @@ FLAT = 0.01  # a map's mean from 0 or 1, and its spread; of 16 healthy trainings
 def initialise(explainer: TTAME, images: Any, recipe: Recipe) -> None:
     """Prepare a mechanism for its first step: its feature maps' scales, a warm start."""
     backbone, seen = explainer.backbone, None
+    if hasattr(images, "set_epoch"):
+        images.set_epoch(0)  # an earlier training may have left it elsewhere
     if explainer.attention.scales is not None:
         batch = stack(evenly(images, recipe.batch_size)).to(backbone.mean.device)
         check_images(batch)
