@@ -111,6 +111,7 @@ def main(folder):
     """Run the page's files, and train every case, as one of the processes that torchrun starts."""
     os.chdir(folder)
     fabric = runpy.run_path("train.py", run_name="__main__")["fabric"]
+    fabric.barrier()  # the first process has saved the explainer
     runpy.run_path("evaluate.py")
     found, told = {case: trained(fabric, case) for case in CASES}, []
     own = folder / str(fabric.global_rank) / "checkpoint"  # the second process sees none
