@@ -39,6 +39,8 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@# whatever loads jsonschema loads it too, and waits a second and a half for a grammar of web addresses
+	@$(BIN)/python -m pip uninstall --quiet --yes rfc3987-syntax
 	@touch $(READY)
 
 book: $(READY) ## train, evaluate and build the book of an edition

@@ -46,7 +46,7 @@ PLACE = given_to_papermill(edition=EDITION.name, results=config.get("results", "
 COMMON = f"{PLACE} {given_to_papermill(**SETTINGS)}"
 RUN = (
     "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 "  # glibc keeps freed memory: up to twice as fast on a CPU
-    "OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} python -m ttame_book --no-progress-bar --log-level WARNING "
+    "OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} papermill --no-progress-bar --log-level WARNING "
     "--cwd . {input.notebook} {output.notebook:q}.part.ipynb {params.given} "
     "2>&1 | tee {log:q} && mv {output.notebook:q}.part.ipynb {output.notebook:q}"
 )

@@ -38,11 +38,11 @@ def test_explaining_holds_no_memory(tiny):
 
 
 @pytest.mark.happens(
-    "Training and explaining", "2,000 training steps in one process", "memory does not grow"
+    "Training and explaining", "1,000 training steps in one process", "memory does not grow"
 )
 def test_training_holds_no_memory(tiny, noise):
     held = []
-    recipe = tt.Recipe(steps=2000, batch_size=4, max_lr=0.01)
+    recipe = tt.Recipe(steps=1000, batch_size=4, max_lr=0.01)
     tt.train(tt.TTAME(tiny), noise, recipe, progress=lambda done, _: held.append((done, now())))
     print(f"training: {slope(held):.3f} MB more in 1,000 steps, {held[-1][1]:.0f} MB at the end")
     assert slope(held) < MEGABYTES

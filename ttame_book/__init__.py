@@ -4,15 +4,7 @@
 >>> run = tb.start_run("03_train", globals())  # doctest: +SKIP
 """
 
-import sys
-from typing import Any
-
 from ttame_core import lazy
-
-# jsonschema loads it where it is installed, and it works out a grammar of web addresses for a
-# second and a half, in every kernel; no schema here has one
-loaded: Any = sys.modules
-loaded.setdefault("rfc3987_syntax", None)
 
 MODULES = {
     "demo.digits": ("DigitsInPhotographs",),

@@ -29,7 +29,7 @@ class Project:
         for name in ("Snakefile", "notebooks", "book"):
             (place / name).symlink_to(ROOT / name)
         (place / "bin").mkdir()
-        papermill = place / "bin" / "python"  # which the rules call papermill through
+        papermill = place / "bin" / "papermill"
         papermill.write_text(f'#!/bin/sh\nexec {sys.executable} {stub.__file__} "$@"\n')
         papermill.chmod(0o755)
         self.behave(0)

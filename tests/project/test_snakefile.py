@@ -58,7 +58,7 @@ def runs_of(jobs):
     """Notebook, rule and backbone of each job that runs papermill."""
     for job in jobs:
         run = re.search(
-            r"ttame_book .* notebooks/(\w+)\.ipynb (\S+)\.part\.ipynb (.*?) +2>", job["command"]
+            r"papermill .* notebooks/(\w+)\.ipynb (\S+)\.part\.ipynb (.*?) +2>", job["command"]
         )
         if run:
             backbone = re.search(r"-r backbone (\S+)", run[3])

@@ -171,9 +171,10 @@ class SharedBatchNorm(nn.Module):
 @contextmanager
 def shared_batch_norms(fabric: Any, module: nn.Module) -> Iterator[None]:
     """Have a module's batch norms see all processes' shares while the block trains it."""
-    norms = {n: m for n, m in module.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    named = module.named_modules() if fabric.world_size > 1 else ()
+    norms = {name: norm for name, norm in named if isinstance(norm, nn.BatchNorm2d)}
     try:
-        for name, norm in norms.items() if fabric.world_size > 1 else ():
+        for name, norm in norms.items():
             module.set_submodule(name, SharedBatchNorm(norm))
         yield
     finally:
