@@ -8,7 +8,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from torch import nn
+from torch.utils.data import DataLoader
 
+import ttame_book as tb
 import ttame_core as tt
 from ttame_core.classifiers.fast import batch_norms_behind, batch_that_suits, fitting, folded
 from ttame_core.classifiers.hooks import capture
@@ -161,6 +163,24 @@ def test_bfloat16_gives_maps_in_the_same_order_and_confidences_near_by(name):
     assert sum(orders) / len(orders) > 0.999
     assert (one.confidences - other.confidences).abs().max() < 0.05
     assert half.same_classifier(plain)
+
+
+@pytest.mark.parametrize("name", ["demo_resnet", "demo_vit"])
+@pytest.mark.slow
+def test_bfloat16_gives_means_within_a_tenth_of_their_intervals(name):
+    """Or another by one image, where a mean is a count of them."""
+    count, found = 100, []
+    images = DataLoader(tb.DigitsInPhotographs("test", count), 50)
+    for precision in ("float32", "bfloat16"):
+        backbone = tt.load_backbone(name, precision=precision)
+        explainer = tt.TTAME(backbone, "scaled", seed=1).eval()
+        measures = dict.fromkeys(tt.MASKING, (100, 50, 15))
+        scores = tt.evaluate(backbone, {"t-tame": explainer}, images, measures)
+        found.append(scores[scores["measure"].isin([*measures])].groupby(["measure", "v"])["value"])
+    plain, half = found
+    widths = 2 * 1.96 * plain.std() / math.sqrt(count)
+    assert (plain.count() == count).all() and len(widths) == 6
+    assert ((half.mean() - plain.mean()).abs() <= (widths / 10).clip(lower=100 / count)).all()
 
 
 def test_a_precision_that_is_none_is_refused():
