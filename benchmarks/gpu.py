@@ -64,9 +64,9 @@ def peak(function: Callable[[], object]) -> float:
     return (torch.cuda.max_memory_allocated() - held) / 1e9
 
 
-def step(explainer: tt.TTAME, images: torch.Tensor) -> Callable[[], None]:
+def step(explainer: tt.TTAME, images: torch.Tensor, others: str = "in-batch") -> Callable[[], None]:
     """One training step of the paper's recipe on a batch that is ready."""
-    recipe = tt.Recipe(steps=1, batch_size=max(2, len(images)), other_classes="in-batch")
+    recipe = tt.Recipe(steps=1, batch_size=max(2, len(images)), other_classes=others)
     optimizer = torch.optim.SGD(explainer.attention.parameters(), 1e-3, 0.9, nesterov=True)
 
     def once() -> None:

@@ -24,10 +24,9 @@ from functools import cache, partial
 import numpy as np
 import pandas as pd
 import torch
-from gpu import RESULTS, about, in_turn, peak
+from gpu import RESULTS, about, in_turn, peak, step
 
 import ttame_core as tt
-from ttame_core.steps import training_step
 
 LOADED = ["torch", "pandas", "ttame_core.classifiers.loading", "ttame_core.training"]
 LOADED += ["ttame_core.metrics.scores", "ttame_core.methods.library", "ttame_core.metrics.costs"]
@@ -57,22 +56,6 @@ SERIES = {
 """Against what growth is measured: the values of one field of a setting, least first."""
 
 
-def step(explainer: tt.TTAME, images: torch.Tensor) -> Callable[[], None]:
-    """One training step of the paper's recipe, other classes drawn from all."""
-    recipe = tt.Recipe(steps=1, batch_size=len(images))
-    optimizer = torch.optim.SGD(explainer.attention.parameters(), 1e-3, 0.9, nesterov=True)
-    generator = torch.Generator()
-
-    def once() -> None:
-        explainer.attention.train()
-        terms = training_step(explainer.backbone, explainer.attention, images, recipe, generator)
-        optimizer.zero_grad()
-        terms["total"].backward()
-        optimizer.step()
-
-    return once
-
-
 def calls(model: str, setting: Setting, evaluated: bool, device: torch.device) -> Calls:
     """What is measured at a setting, by name, ready to be called: evaluation, or all else."""
     torch.manual_seed(0)
@@ -87,7 +70,7 @@ def calls(model: str, setting: Setting, evaluated: bool, device: torch.device) -
     classes = torch.zeros(setting.batch, dtype=torch.int64, device=device)
     ready: Calls = {"explain": partial(explainer.explain, images, classes)}
     if setting.batch > 1:  # batch norm needs two
-        ready["training step"] = step(explainer, images)
+        ready["training step"] = step(explainer, images, "uniform")
     return ready
 
 

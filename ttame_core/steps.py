@@ -97,7 +97,8 @@ def largest_batch(explainer: TTAME, images: Any, recipe: Recipe, fabric: Any) ->
             return False
         finally:
             attention.zero_grad()
-            torch.accelerator.empty_cache() if device.type != "cpu" else None
+            if device.type != "cpu":
+                torch.accelerator.empty_cache()
         return True
 
     most, size = len(images) // processes, 2

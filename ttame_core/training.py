@@ -172,9 +172,8 @@ def _train(
         fabric = Fabric(accelerator="auto", devices=1)
     given = zip(explainers, recipes, checkpoints, strict=True)
     sizes = [_batch_size(*one, images, fabric) for one in given]
-    if "auto" in [recipe.batch_size for recipe in recipes]:  # the least of them fits all
-        recipes = [replace(recipe, batch_size=min(sizes)) for recipe in recipes]
-    batch_size, seed = min(sizes), int(seed)
+    batch_size, seed = min(sizes), int(seed)  # what fits each fits all, a step at a time
+    recipes = [replace(r, batch_size=batch_size) if r.batch_size == "auto" else r for r in recipes]
     check_batch(len(images), {recipe.batch_size for recipe in recipes}, fabric.world_size)
     first = explainers[0].backbone
     strangers = [e.backbone.name for e in explainers if not first.same_classifier(e.backbone)]
