@@ -12,18 +12,23 @@ import json
 import os
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 import torchvision
+from lightning_fabric import Fabric
+from PIL import Image
 from torch import nn
 
 import ttame_core as tt
 from ttame_core.errors import TTAMEError
+from ttame_core.images.batches import endless_batches
 from ttame_core.metrics.costs import timed
 from ttame_core.metrics.measures import MASKING, ROAD
 from ttame_core.steps import training_step
@@ -168,6 +173,26 @@ def rivals_and_measures(name: str, repeats: int, device: torch.device) -> list[d
     return rows
 
 
+def reading(device: torch.device) -> list[dict]:
+    """Measure how many JPEGs of ImageNet's size are read and cropped, by a worker a core."""
+    cores, rng = os.cpu_count() or 1, np.random.default_rng(0)
+    fabric = Fabric(accelerator=device.type, devices=1)
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(64):
+            coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
+            fine = np.asarray(coarse.resize((500, 375))) + rng.normal(0, 12, (375, 500, 3))
+            picture = Image.fromarray(fine.clip(0, 255).astype(np.uint8))
+            picture.save(f"{folder}/{i}.jpg", quality=90)
+        images = tt.ImageFolder(folder, tt.Preprocessing().random_crop)
+        images.files *= 10 * cores
+        batches = endless_batches(fabric, images, 32, seed=0, skip=0, workers=cores)
+        for _ in range(2 * cores):  # as many as are read ahead
+            next(batches)
+        spent = timed(lambda: [next(batches) for _ in range(12 * cores)])
+    rate = 32 * 12 * cores / spent
+    return [{"what": f"reading, {cores} workers", "batch": 32, "images/s": rate}]
+
+
 def about(device: torch.device) -> dict[str, object]:
     """Say on what and with what the table was made."""
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
@@ -203,6 +228,7 @@ def main() -> None:
     jobs: list[Callable[[], list[dict]]] = [
         partial(rows_of, m, b, options.repeats, device) for m in options.models for b in batches
     ]
+    jobs.insert(0, partial(reading, device))
     jobs += [partial(rivals_and_measures, m, options.repeats, device) for m in options.models]
     for job in jobs:
         if time.monotonic() - begun > options.limit and not on_cpu:

@@ -88,8 +88,8 @@ def test_no_module_is_long_and_the_core_is_thin():
     top = sum(lines[file] for file in CORE if file.parent.name == "ttame_core")
     core = sum(lines[file] for file in CORE)
     assert top <= 1850
-    assert core <= 7800
-    assert sum(lines.values()) <= 12600
+    assert core <= 7900
+    assert sum(lines.values()) <= 12700
 
 
 BLOCK = """

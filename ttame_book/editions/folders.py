@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ttame_core.errors import TTAMEError
 from ttame_core.images.decoding import printable
-from ttame_core.images.folders import ImageFolder, check_split, identity, image_files
+from ttame_core.images.folders import ImageFolder, check_split
+from ttame_core.images.listing import identity, image_files
 from ttame_core.images.reading import Preprocessing, random_resized, to_tensor
 
 

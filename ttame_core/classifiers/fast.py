@@ -172,13 +172,20 @@ def foldable(norm: nn.Module) -> bool:
     return type(norm) in (nn.BatchNorm2d, BatchNormAct2d) and norm.running_mean is not None
 
 
-def batch_that_suits(images: Tensor) -> int:
-    """Choose how many images ``(B, 3, H, W)`` to pass at once, for their size and device."""
+FORWARD, GRADIENTS = 64e6, 256e6
+"""Bytes that an image of 224 x 224 needs at most: a VGG-16 forward 40 MB, IIA of a ViT-B 131 MB."""
+
+
+def batch_that_suits(images: Tensor, each: float = FORWARD) -> int:
+    """Choose how many images ``(B, 3, H, W)`` to pass at once, for their size and device.
+
+    ``each`` are the bytes that one of 224 x 224 pixels needs.
+    """
     size = images.shape[-1] * images.shape[-2] / 224**2
     if images.device.type == "cpu":  # 8 images' maps about fill its caches, more are slower
         return max(1, int(8 / size))
-    # a GPU wants to be full; a VGG-16, which needs most, takes some 40 MB an image
-    return max(1, int(min(128 / size, fitting(images.device, 64e6 * size))))
+    # a GPU wants to be full
+    return max(1, int(min(128 / size, fitting(images.device, each * size))))
 
 
 def fitting(device: torch.device, each: float) -> float:

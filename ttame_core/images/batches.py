@@ -102,6 +102,8 @@ def endless_batches(
     """
     share = batch_size // fabric.world_size
     per_epoch = len(images) // batch_size
+    on_gpu = fabric.device.type == "cuda"  # copied there while it is at work
+    how: dict[str, Any] = {"num_workers": workers, "collate_fn": stack, "pin_memory": on_gpu}
     epoch, first = divmod(skip, per_epoch)
     while True:
         if hasattr(images, "set_epoch"):
@@ -110,10 +112,9 @@ def endless_batches(
         order = torch.randperm(len(images), generator=generator)
         mine = order[: per_epoch * batch_size].view(per_epoch, fabric.world_size, share)
         chosen = Subset(images, mine[first:, fabric.global_rank].flatten().tolist())
-        loader = DataLoader(chosen, share, num_workers=workers, collate_fn=stack)
-        for pictures in loader:
+        for pictures in DataLoader(chosen, share, **how):
             check_images(pictures)  # here, where no accelerator waits for the answer
-            yield pictures.to(fabric.device)
+            yield pictures.to(fabric.device, non_blocking=on_gpu)
         epoch, first = epoch + 1, 0
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from ttame_core.errors import TTAMEError, check_kind
+from ttame_core.images.tars import from_tar
 
 PHOTOGRAPHS = (
     *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2"),
@@ -71,20 +72,25 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
     expected = "the path of an image file (str or Path); write what is in memory to a file first"
     check_kind("an image to be read", path, (str, os.PathLike), expected)
     try:
-        found = os.stat(path)
-        if stat.S_ISDIR(found.st_mode):
-            raise TTAMEError("is a folder; expected an image file: correct the path")
-        if not stat.S_ISREG(found.st_mode):  # opening it might wait for ever
-            raise TTAMEError("is a pipe, a socket or a device; expected an image file: remove it")
-        if not found.st_size:
-            raise TTAMEError("is empty (0 bytes); remove it or put a whole one in its place")
+        packed = from_tar(path)
+        if packed is None:
+            _check_file(os.stat(path))
         # formats: Pillow would run Ghostscript on a photograph that is PostScript within
-        with Image.open(path, formats=sorted({*decoded_suffixes().values()})) as file:
+        with Image.open(packed or path, formats=sorted({*decoded_suffixes().values()})) as file:
             if not all(file.size):
                 raise ValueError(f"{file.width} x {file.height} pixels")
             yield file
     except Exception as error:  # decoders of damaged files raise anything
         raise TTAMEError(f"{printable(path)} {printable(_fault(path, error))}") from error
+
+
+def _check_file(found: os.stat_result) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise TTAMEError("is a folder; expected an image file: correct the path")
+    if not stat.S_ISREG(found.st_mode):  # opening it might wait for ever
+        raise TTAMEError("is a pipe, a socket or a device; expected an image file: remove it")
+    if not found.st_size:
+        raise TTAMEError("is empty (0 bytes); remove it or put a whole one in its place")
 
 
 def _fault(path: str | Path, error: Exception) -> str:
@@ -94,7 +100,7 @@ def _fault(path: str | Path, error: Exception) -> str:
     remedy = "remove it, or save a whole one as 8-bit PNG or JPEG"
     if isinstance(error, TTAMEError):
         return str(error)
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
         where = f"a link to {os.readlink(path)}, which is " if os.path.islink(path) else ""
         return f"is {where}not there; expected an image file: correct the path"
     if isinstance(error, PermissionError):
@@ -135,7 +141,9 @@ def read_image(path: str | Path) -> Image.Image:
         if tags.get(PLANES) == 2 and bits > 8 and tags.get(COMPRESSION, 1) == 1:
             raise ValueError(f"{bits}-bit colours in planes, which Pillow takes for 8-bit ones")
         deep = bits > 8 or ";16" in str(getattr(file, "tile", ""))
-        picture = ImageOps.exif_transpose(file)
+        file.load()
+        ImageOps.exif_transpose(file, in_place=True)  # most need no turning, and no copy
+        picture: Image.Image = file
         if picture.mode.startswith("I") or picture.mode == "F":
             return _scaled(picture, tags).convert("RGB")
         if picture.mode == "La":  # of premultiplied modes Pillow converts each to one other alone
@@ -148,7 +156,7 @@ def read_image(path: str | Path) -> Image.Image:
             picture = picture.convert("RGBA")
             white = Image.new("RGBA", picture.size, "white")
             picture = Image.alpha_composite(white, picture)
-        return picture.convert("RGB")
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _scaled(picture: Image.Image, tags: Mapping[int, Any]) -> Image.Image:

@@ -11,9 +11,8 @@ import tempfile
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
-from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
@@ -22,109 +21,14 @@ from timm.data import ImageNetInfo
 from torch.utils.data import Dataset, Subset
 
 from ttame_core.errors import TTAMEError, check_kind, check_whole, nearest
-from ttame_core.images.decoding import (
-    DECODERS,
-    NEVER_DECODED,
-    PHOTOGRAPHS,
-    decoded_suffixes,
-    opened,
-    printable,
-    read_image,
-)
-from ttame_core.images.explanation import SOFTWARE
+from ttame_core.images.decoding import opened, printable, read_image
+from ttame_core.images.listing import Report, identity, image_files, refuse
 from ttame_core.images.reading import Transform, check_transform, transformed
+from ttame_core.images.tars import TAR, is_tar
 
 GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill [0, 1) evenly however many are taken
 SPLITS = ("train", "val", "test")
-HOUSEKEEPING = {
-    *("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information"),
-    *("lost+found", "node_modules"),
-}
-"""Folders of file systems and tools, beside what begins with a dot, or ``~$`` as locks do."""
 LONGEST = 225  # bytes of a name, of the 255 that file systems take: a digest may be added
-Report = Callable[[TTAMEError], object]
-"""Is told of what cannot be read: it raises the error, or notes it and lets the rest be read."""
-
-
-def refuse(error: TTAMEError) -> None:
-    """Raise the error: where all is to be read, or nothing."""
-    raise error
-
-
-def image_files(root: Path, report: Report = refuse) -> list[Path]:
-    """List the images in a folder and those below it, in sorted order.
-
-    Links are followed, and each file or folder is read once, by its direct path where there is one;
-    a link to a folder that holds this one leads back and is left out. So are hidden files and
-    folders, those of file systems, and overlays that the command line wrote. A folder that cannot
-    be read is reported; a warning counts pictures that nothing here decodes. Raises a TTAMEError if
-    there is no image.
-    """
-    decoded, undecoded = decoded_suffixes(), Counter[str]()
-    pictures = {*PHOTOGRAPHS, *NEVER_DECODED} - decoded.keys()
-    seen = {identity(folder) for folder in Path(os.path.realpath(root)).parents}
-    found, queue = [], [(0, os.fspath(root))]
-    while queue:
-        links, path = heappop(queue)  # those with fewest links on their way first
-        same = identity(path)
-        if same in seen:
-            continue
-        seen.add(same)
-        if not os.path.isdir(path):
-            found.append(path)
-            continue
-        try:
-            entries = [e for e in os.scandir(path) if not e.name.startswith((".", "~$"))]
-        except OSError as error:
-            why = f"cannot be read ({error.strerror}); change its permissions, or leave it out"
-            report(TTAMEError(f"the folder {printable(path)} {why}"))
-            continue
-        for entry in entries:
-            suffix = os.path.splitext(entry.name)[1].lower()
-            if entry.name.lower() in HOUSEKEEPING or _is_overlay(entry.path):
-                continue
-            if suffix in decoded or os.path.isdir(entry.path):
-                heappush(queue, (links + entry.is_symlink(), entry.path))
-            elif suffix in pictures:
-                undecoded[suffix] += 1
-    name, lacking = printable(root), _undecoded(undecoded)
-    if not found:
-        wanted = f"looked for {', '.join(decoded)}"
-        raise TTAMEError(f"no images in {name} or below{lacking and f', but {lacking}'}; {wanted}")
-    if lacking:
-        warnings.warn(f"left out of {name}: {lacking}", stacklevel=3)
-    return sorted(map(Path, found))
-
-
-def _undecoded(suffixes: Counter[str]) -> str:
-    """Say how many pictures cannot be decoded, of which kinds, and what can be done; or nothing."""
-    if not suffixes:
-        return ""
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
-    install = sorted({DECODERS[suffix] for suffix in suffixes if suffix in DECODERS})
-    remedy = "".join(f"pip install {package}, or " for package in install)
-    return f"pictures that cannot be decoded here ({kinds}): {remedy}save them as PNG or JPEG"
-
-
-def identity(path: str | Path) -> Hashable:
-    """Say what a file or folder is, whatever links lead to it."""
-    try:
-        found = os.stat(path)
-    except OSError:  # a link that leads nowhere
-        return os.path.abspath(path)
-    # some network drives number nothing
-    return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(path)
-
-
-def _is_overlay(path: str) -> bool:
-    """Say whether a file is a picture that the command line wrote, wherever it has been put."""
-    try:
-        if path.endswith(".png") and os.path.isfile(path):  # a pipe would be waited for
-            with open(path, "rb") as file:
-                return f"Software\0{SOFTWARE}".encode() in file.read(256)
-    except OSError:
-        pass  # whoever reads it says so
-    return False
 
 
 class ImageFolder(Dataset):
@@ -136,7 +40,7 @@ class ImageFolder(Dataset):
     Parameters
     ----------
     root : str or Path
-        The folder.
+        The folder, or a tar file; a folder of tar files is read through them, without unpacking.
     transform : callable
         Makes ``(3, H, W)`` in [0, 1] of a picture, with a random generator: ``backbone.crop``.
     part : slice, optional
@@ -175,7 +79,7 @@ class ImageFolder(Dataset):
         if on_error not in ("raise", "skip"):
             raise TTAMEError(f"on_error is {on_error!r}; {nearest(on_error, ['raise', 'skip'])}")
         skip, name = on_error == "skip", printable(self.root)
-        if not os.path.isdir(self.root):
+        if not (os.path.isdir(self.root) or is_tar(self.root)):
             raise TTAMEError(f"there is no image folder {name}; correct the path")
         report = (lambda error: warnings.warn(str(error), stacklevel=4)) if skip else refuse
         files = image_files(self.root, report)
@@ -208,7 +112,7 @@ class ImageFolder(Dataset):
                 self.skipped.append(self._id(file))
                 why = why or f"the first: {error}"
         known = imagenet_folders()
-        self.labels = known if {f.parent.name for f in self.files} <= known.keys() else {}
+        self.labels = known if {*map(_class, self.files)} <= known.keys() else {}
         if not self.files:
             raise TTAMEError(f"none of the {len(files)} images in {name} can be read; {why}")
         if self.skipped:
@@ -247,8 +151,13 @@ class ImageFolder(Dataset):
         except TTAMEError as error:  # no crop of it is possible
             raise TTAMEError(f"{printable(file)}: {error}") from error
         if self.labels:
-            item["label"] = self.labels[file.parent.name]
+            item["label"] = self.labels[_class(file)]
         return item
+
+
+def _class(file: Path) -> str:
+    """Name the folder that an image is in, or the tar file."""
+    return file.parent.name.removesuffix(TAR)
 
 
 @lru_cache
@@ -281,7 +190,7 @@ def find_photos(places: Sequence[Path], report: Report = refuse) -> list[tuple[P
     for place in places:
         files = [(place, Path(place.name))]
         try:
-            if os.path.isdir(place):
+            if os.path.isdir(place) or is_tar(place):
                 files = [(file, file.relative_to(place)) for file in image_files(place, report)]
             elif not os.path.lexists(place):
                 gone = f"there is no photograph or folder {printable(place)}"

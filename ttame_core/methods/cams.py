@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.checks import check_chunk
-from ttame_core.classifiers.fast import batch_that_suits
+from ttame_core.classifiers.fast import batch_that_suits, fitting
 from ttame_core.classifiers.heads import patches_reach
 from ttame_core.classifiers.taps import ATTENTION_NORMS
-from ttame_core.errors import NotServedError, check_whole, needed
+from ttame_core.errors import NotServedError, needed
 from ttame_core.masking import minmax, upsample
 from ttame_core.methods import EXTRA, Method
 from ttame_core.progress import Tell
@@ -129,35 +129,42 @@ def score_cam(backbone: Backbone, chunk: int | None = None, progress: Tell | Non
     return explain
 
 
-def ablation_cam(backbone: Backbone, chunk: int = 128, progress: Tell | None = None) -> Method:
+def ablation_cam(
+    backbone: Backbone, chunk: int | None = None, progress: Tell | None = None
+) -> Method:
     """Ablation-CAM (Desai & Ramaswamy, WACV 2020), maps at the target layer's size.
 
     A channel weighs what share of the class's logit goes when it is set to zero, where the grad-cam
     library sets channels that are not rectified, a ViT's, to -1e7; ``chunk`` counts channels.
     """
-    check_whole("chunk", chunk, 1)
+    check_chunk(chunk)
     layer = target_layer(backbone)
+
+    def logits_of(image: Tensor, channels: Tensor, count: int, copies: int) -> Tensor:
+        edit = partial(without_channels, channels=channels, count=count)
+        with backbone.replaced(layer, edit):
+            return backbone(image.expand(copies, -1, -1, -1))
 
     @torch.no_grad()
     def explain(images: Tensor, classes: Tensor) -> Tensor:
         activations = backbone.output_of(layer, images)  # (B, C, h, w)
         count = activations.shape[1]
+        channels = torch.arange(count, device=images.device)
+        suits = batch_that_suits(images)
+        few = channels.split(chunk or suits)
+        many = channels.split(chunk or int(min(128, max(suits, fitting(images.device, 16e6)))))
         maps: list[Tensor] = []
         for image, maps_of_image, c in zip(images, activations, classes, strict=True):
-            shares = []
-            for part in torch.arange(count, device=images.device).split(chunk):
+            try:
                 # one image in, its variants out of the target layer: only what lies behind that
                 # layer runs for each channel, which on a CNN costs a few forwards in all
-                edit = partial(without_channels, channels=part, count=count)
-                with backbone.replaced(layer, edit):
-                    try:
-                        logits = backbone(image[None])
-                    except RuntimeError:  # what goes round the layer does not broadcast
-                        logits = activations[:0]
-                    if len(logits) <= len(part):  # or what lies behind counts on the one image
-                        logits = backbone(image.expand(1 + len(part), -1, -1, -1))
-                whole, *_ = logits = logits[:, c]
-                shares.append((whole - logits[1:]) / whole)  # all of one batch, to round alike
+                found = [logits_of(image, part, count, 1) for part in many]
+            except RuntimeError:  # what goes round the layer does not broadcast
+                found = []
+            if sum(map(len, found)) < count + len(many):  # or what lies behind counts on the image
+                found = [logits_of(image, part, count, 1 + len(part)) for part in few]
+            # of one batch each, to round alike
+            shares = [(logits[0, c] - logits[1:, c]) / logits[0, c] for logits in found]
             weights = torch.cat(shares)  # (C,)
             maps.append(torch.einsum("c,chw->hw", weights, maps_of_image).relu())
             if progress:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.checks import check_chunk
-from ttame_core.classifiers.fast import batch_that_suits
+from ttame_core.classifiers.fast import GRADIENTS, batch_that_suits
 from ttame_core.errors import check_whole, needed
 from ttame_core.masking import minmax
 from ttame_core.methods import EXTRA, Method
@@ -22,11 +22,14 @@ def integrated_gradients(backbone: Backbone, steps: int = 50, chunk: int | None 
     attribution = attr.IntegratedGradients(backbone)
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
-        at_once = max(chunk or batch_that_suits(images), len(images))
-        with torch.enable_grad():
-            values = attribution.attribute(
-                images, target=classes, n_steps=steps, internal_batch_size=at_once
-            )
-        return minmax(values.detach().to(images).sum(1).relu())
+        at_once = chunk or batch_that_suits(images, GRADIENTS)
+        values = []
+        for some, wanted in zip(images.split(at_once), classes.split(at_once), strict=True):
+            with torch.enable_grad():
+                found = attribution.attribute(
+                    some, target=wanted, n_steps=steps, internal_batch_size=at_once
+                )
+            values.append(found.detach().to(images))
+        return minmax(torch.cat(values).sum(1).relu())
 
     return explain

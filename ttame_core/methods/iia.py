@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.checks import check_chunk
-from ttame_core.classifiers.fast import batch_that_suits
+from ttame_core.classifiers.fast import GRADIENTS, batch_that_suits
 from ttame_core.errors import NotServedError, check_whole
 from ttame_core.masking import minmax
 from ttame_core.methods import Method
@@ -42,10 +42,10 @@ def iia(
     check_chunk(chunk)
     if backbone.tokens:
         return _iia_vit(backbone, steps or 5, chunk, progress)
-    return _iia_cnn(backbone, steps or 10, chunk or 32, progress)
+    return _iia_cnn(backbone, steps or 10, chunk, progress)
 
 
-def _iia_cnn(backbone: Backbone, steps: int, chunk: int, progress: Tell | None) -> Method:
+def _iia_cnn(backbone: Backbone, steps: int, chunk: int | None, progress: Tell | None) -> Method:
     """IIA of feature maps, whose way begins anew for each image on its way."""
     layer = target_layer(backbone)
     scales = torch.arange(steps + 1).double() / steps
@@ -54,7 +54,8 @@ def _iia_cnn(backbone: Backbone, steps: int, chunk: int, progress: Tell | None) 
         on_way = scales.to(images)
         path = (images[:, None] * on_way[:, None, None, None]).flatten(0, 1)  # (B(n+1), 3, H, W)
         wanted = classes.repeat_interleave(steps + 1)
-        images_a_pass = max(1, chunk // (steps + 1))
+        # a combination runs what lies behind the layer alone, some quarter of a pass at most
+        images_a_pass = max(1, (chunk or 4 * batch_that_suits(images, GRADIENTS)) // (steps + 1))
         passes = list(zip(path.split(images_a_pass), wanted.split(images_a_pass), strict=True))
         sums: list[Tensor] = []
         for some, targets in passes:
@@ -111,7 +112,7 @@ def _iia_vit(backbone: Backbone, steps: int, chunk: int | None, progress: Tell |
         ).T.to(images)
         owner = owner.long()
         parts = torch.arange(len(owner), device=images.device).split(
-            chunk or batch_that_suits(images)
+            chunk or batch_that_suits(images, GRADIENTS)
         )
         total: list[Tensor] = []
         for done, part in enumerate(parts, start=1):

@@ -59,7 +59,7 @@ def weighted_masks(
     grids: Tensor,
     shifts: Tensor,
     p: float,
-    chunk: int = 32,
+    chunk: int,
     progress: Tell | None = None,
 ) -> Tensor:
     """Compute ``sum f_y(m * I) m / (N p)``, ``(B, H, W)``, over the masks of `smooth_masks`.

@@ -12,7 +12,13 @@ from torch.utils.data import DataLoader
 
 import ttame_book as tb
 import ttame_core as tt
-from ttame_core.classifiers.fast import batch_norms_behind, batch_that_suits, fitting, folded
+from ttame_core.classifiers.fast import (
+    GRADIENTS,
+    batch_norms_behind,
+    batch_that_suits,
+    fitting,
+    folded,
+)
 from ttame_core.classifiers.hooks import capture
 from ttame_core.images.reading import Preprocessing
 
@@ -207,6 +213,6 @@ def test_what_is_passed_at_once_fits_into_a_gpus_free_memory(monkeypatch):
     images = torch.zeros(1, 3, 224, 224)
     assert batch_that_suits(images) == 8
     on_gpu = SimpleNamespace(shape=images.shape, device=gpu)
-    assert batch_that_suits(on_gpu) == 62
+    assert batch_that_suits(on_gpu) == 62 and batch_that_suits(on_gpu, GRADIENTS) == 15
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6e10, 8e10))
     assert batch_that_suits(on_gpu) == 128

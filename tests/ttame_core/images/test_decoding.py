@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, features
+from PIL import Image, ImageFile, features
 
 import ttame_core as tt
 from ttame_core.images import decoding
@@ -335,7 +335,7 @@ def test_a_picture_that_is_too_large_is_not_called_broken(tmp_path, monkeypatch)
         ("empty", r"a\.jpg is empty \(0 bytes\); remove it"),
         ("page", r"a\.jpg cannot be read as an image \(none of a kind that is decoded here: AVIF"),
         ("half", r"a\.jpg cannot be read as an image \(OSError: "),
-        ("below", r"a\.jpg/b\.jpg cannot be read as an image \(NotADirectoryError"),
+        ("below", r"a\.jpg/b\.jpg is not there; expected an image file: correct the path"),
     ],
 )
 def test_what_is_no_image_is_said_in_words(kind, message, tmp_path, monkeypatch):
@@ -370,7 +370,7 @@ def test_whatever_a_decoder_raises_names_the_file(error, tmp_path, monkeypatch):
     def decode(*_):
         raise error("inside")
 
-    monkeypatch.setattr(Image.Image, "convert", decode)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decode)
     with pytest.raises(tt.TTAMEError, match=rf"a\.png cannot be .*{error.__name__}: '?inside"):
         tt.read_image(tmp_path / "a.png")
 
@@ -381,7 +381,7 @@ def test_an_interruption_is_no_damaged_file(tmp_path, monkeypatch):
     def decode(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Image.Image, "convert", decode)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decode)
     with pytest.raises(KeyboardInterrupt):
         tt.read_image(tmp_path / "a.png")
 

@@ -12,7 +12,8 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 import ttame_core as tt
-from ttame_core.images.folders import check_writable, evenly, find_photos, image_files
+from ttame_core.images.folders import check_writable, evenly, find_photos
+from ttame_core.images.listing import image_files
 from ttame_core.images.reading import centre_crop
 
 

@@ -43,7 +43,7 @@ def test_rise_of_a_linear_score_is_the_masks_covariance_applied_to_it():
     masks = torch.cat(list(smooth_masks(all_grids(), shifts, (size, size), 16))).flatten(1)
     second_moment = masks.T @ masks / 16  # E[m m'], (HW, HW)
     expected = second_moment @ (image[0] * weight).sum(0).flatten() / 0.5
-    found = weighted_masks(backbone, image, torch.zeros(1).long(), all_grids(), shifts, 0.5)
+    found = weighted_masks(backbone, image, torch.zeros(1).long(), all_grids(), shifts, 0.5, 32)
     assert torch.allclose(found.flatten(), expected, atol=1e-5)
 
 
