@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 from contextlib import suppress
@@ -40,6 +41,8 @@ RESULTS = os.path.relpath(EDITION.results)
 BACKBONE_OF = {EDITION.folder(name).name: name for name in EDITION.backbones}
 OWN = ["00_explain", "01_own_model"] if EDITION.config.get("own") else []
 RETRAINED = EDITION.demo_backbones if str(config.get("retrain")).lower() == "true" else []
+# what runs beside it changes the times of a GPU; of a CPU, the time that one core is at work is taken
+ALONE = workflow.cores if shutil.which("nvidia-smi") else 1
 HELD = []  # the lock that keeps another run of the graph out, until this one ends
 COMMITTED = sorted(glob_wildcards("results/imagenette/summary/{file,[^.].*}").file)
 PLACE = given_to_papermill(edition=EDITION.name, results=config.get("results", "results"))
@@ -149,7 +152,7 @@ for step in STEPS:
             notebook=f"{RESULTS}/{{folder}}/{step.notebook}.ipynb",
         log:
             f"{RESULTS}/logs/{{folder}}/{step.notebook}.log",
-        threads: workflow.cores if step.alone else 1
+        threads: ALONE if step.timed else 1
         params:
             given=lambda w: f"{given_to_papermill(backbone=BACKBONE_OF[w.folder])} {COMMON}",
             key=key_of(step),

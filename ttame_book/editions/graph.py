@@ -32,8 +32,8 @@ class Step:
         Parts of a folder of photographs that it reads.
     among : {"backbones", "studied", "converged"}
         Property of the edition that lists the backbones.
-    alone : bool
-        Whether it runs with nothing beside it, as it takes times.
+    timed : bool
+        Whether it takes times, so that on a GPU nothing may run beside it.
     """
 
     notebook: str
@@ -43,7 +43,7 @@ class Step:
     needs: tuple[str, ...] = ()
     photographs: tuple[str, ...] = ("val",)
     among: str = "backbones"
-    alone: bool = False
+    timed: bool = False
 
     @property
     def rule(self) -> str:
@@ -80,7 +80,7 @@ STEPS = (
         ("costs.csv",),
         COMPARED,
         (EXPLAINER, "scores.parquet"),
-        alone=True,
+        timed=True,
     ),
     Step(
         "07_ablations",

@@ -1,9 +1,7 @@
 """What an explanation costs: passes, arithmetic, time and memory, counted and measured."""
 
-import math
 import os
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -25,8 +23,6 @@ from ttame_core.classifiers.hooks import hooked, unwrap_logits
 from ttame_core.errors import check_number, check_whole
 from ttame_core.images.reading import check_images
 from ttame_core.metrics.checks import check_methods
-
-BUSY = 1.5  # processes that wait for each CPU, or run on it, from which on times are doubtful
 
 
 @dataclass
@@ -122,7 +118,7 @@ def explanation_costs(
     repeats: int = 5,
     patience: float = 5.0,
 ) -> pd.DataFrame:
-    """Measure what methods cost an image, all in one run; on a CPU on one thread.
+    """Measure what methods cost an image, all in one run.
 
     Parameters
     ----------
@@ -142,19 +138,14 @@ def explanation_costs(
     DataFrame
         A row a method, each number an image: ``forwards`` and ``backwards`` (images passed through
         the classifier), ``equivalents`` (arithmetic, in bare forward passes), ``milliseconds``
-        (of the fastest run) and ``megabytes`` (peak of live tensors; what a library does in NumPy
-        is not seen). ``load`` is the machine's, averaged over the minute before the method was
-        timed, for each CPU: 1 where all are busy, NaN where the system does not tell.
+        (of the fastest run; on a CPU the time that one core is at work on it, so that what else
+        the machine does counts little) and ``megabytes`` (peak of live tensors; what a library
+        does in NumPy is not seen).
 
     Raises
     ------
     TTAMEError
         If the images or methods are none, or a method explains another classifier.
-
-    Warns
-    -----
-    UserWarning
-        Once, if the load is above 1.5 for a method: others took part of the time.
     """
     check_methods(methods, backbone)
     check_images(images)
@@ -164,18 +155,20 @@ def explanation_costs(
         backbone(images)  # the first call makes the twin that runs, which is no part of a pass
         with metered() as (bare, _):
             backbone(images)
+    on_cpu = backbone.mean.is_cpu
+    # of Windows it is too coarse
+    clock = time.process_time if on_cpu and os.name == "posix" else time.perf_counter
     rows: list[dict[str, Any]] = []
     for name, method in methods.items():
         with counted_passes(backbone.model) as passes, metered() as (flops, memory):
             method(images, classes)
-        load = load_of_machine()
         seconds: list[float] = []
-        with one_thread() if backbone.mean.is_cpu else nullcontext():
+        with one_thread() if on_cpu else nullcontext():
             begun = time.perf_counter()
             while not seconds or (
                 len(seconds) < repeats and time.perf_counter() - begun < patience
             ):
-                seconds.append(timed(partial(method, images, classes)))
+                seconds.append(timed(partial(method, images, classes), clock))
         count = len(images)
         rows.append(
             {
@@ -185,16 +178,7 @@ def explanation_costs(
                 "equivalents": flops.get_total_flops() / bare.get_total_flops(),
                 "milliseconds": 1000 * min(seconds) / count,
                 "megabytes": memory.peak / 1e6 / count,
-                "load": load,
             }
-        )
-    busy = [row["method"] for row in rows if row["load"] > BUSY]
-    if busy:
-        most = max(row["load"] for row in rows)
-        warnings.warn(
-            f"the machine was busy (a load of up to {most:.1f} for each CPU) when {', '.join(busy)} "
-            "were timed: their milliseconds may be too many; measure again when nothing else runs",
-            stacklevel=2,
         )
     return pd.DataFrame(rows)
 
@@ -210,19 +194,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def load_of_machine() -> float:
-    """Processes that ran or waited over the last minute, for each CPU; NaN where nobody tells."""
-    try:
-        return os.getloadavg()[0] / (os.cpu_count() or 1)
-    except (OSError, AttributeError):  # Windows has no such number
-        return math.nan
-
-
-def timed(function: Callable[[], object]) -> float:
+def timed(function: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one call, the accelerator's queue emptied."""
-    begun = time.perf_counter()
+    begun = clock()
     function()
     # an accelerator has only been told what to do by then
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
-    return time.perf_counter() - begun
+    return clock() - begun
