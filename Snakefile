@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from ttame_book.editions.configuration import Configuration, project_root
-from ttame_book.editions.graph import STEPS, step_key
+from ttame_book.editions.graph import STEPS, needed, step_key
 from ttame_book.editions.keys import result_key
 from ttame_book.editions.schema import check
 from ttame_core.errors import TTAMEError
@@ -91,6 +91,12 @@ def retrained(w):
     return [f"{RESULTS}/backbones/{name}.safetensors"] if name in RETRAINED else []
 
 
+def needs_of(step):
+    return lambda w: [
+        f"{RESULTS}/{w.folder}/{file}" for file in needed(EDITION, step, BACKBONE_OF[w.folder])
+    ]
+
+
 def key_of(step):
     return lambda w: step_key(EDITION, step, BACKBONE_OF[w.folder])
 
@@ -145,7 +151,7 @@ for step in STEPS:
             step.rule
         input:
             retrained,
-            expand(f"{RESULTS}/{{{{folder}}}}/{{file}}", file=step.needs),
+            needs_of(step),
             notebook=notebook(step.notebook),
         output:
             outputs(step),
@@ -177,7 +183,7 @@ rule compare:
         given=COMMON,
         key=result_key(
             [EDITION.root / "notebooks/12_compare.ipynb"],
-            [EDITION.backbones, EDITION.studied, EDITION.config.get("claims")],
+            [EDITION.backbones, EDITION.scored, EDITION.studied, EDITION.config.get("claims")],
         ),
     shell:
         RUN

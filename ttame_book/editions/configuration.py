@@ -141,6 +141,13 @@ class Configuration:
         return [name for name in self.backbones if (SHIPPED / f"{name}.safetensors").is_file()]
 
     @property
+    def scored(self) -> list[str]:
+        """Names of those of its backbones that have scores; the others are galleries of maps."""
+        return [
+            name for name in self.backbones if self.config["backbones"][name].get("scored", True)
+        ]
+
+    @property
     def studied(self) -> list[str]:
         """Names of those of its backbones that ablations and the grid search are run for."""
         chosen = self.config["ablate"].get("backbones", self.backbones)

@@ -30,7 +30,7 @@ class Step:
         Files of the backbone's folder that earlier steps wrote.
     photographs : tuple of str
         Parts of a folder of photographs that it reads.
-    among : {"backbones", "studied", "converged"}
+    among : {"backbones", "scored", "studied", "converged"}
         Property of the edition that lists the backbones.
     timed : bool
         Whether it takes times, so that on a GPU nothing may run beside it.
@@ -66,6 +66,7 @@ STEPS = (
         ("scores.parquet", "means.csv"),
         (*COMPARED, "evaluate.percentages", "evaluate.images"),
         (EXPLAINER,),
+        among="scored",
     ),
     Step(
         "05_road",
@@ -73,6 +74,7 @@ STEPS = (
         ("road.parquet", "road.csv"),
         (*COMPARED, "evaluate.road_images"),
         (EXPLAINER, "scores.parquet"),  # by then maps of costly methods are there
+        among="scored",
     ),
     Step(
         "06_qualitative",
@@ -114,6 +116,7 @@ STEPS = (
         ("sanity.parquet",),
         ("sanity",),
         (EXPLAINER,),
+        among="scored",
     ),
     Step(
         "11_counterfactual",
@@ -121,8 +124,15 @@ STEPS = (
         ("runner-up.parquet",),
         ("counterfactual", "evaluate.percentages"),
         (EXPLAINER,),
+        among="scored",
     ),
 )
+
+
+def needed(edition: Configuration, step: Step, backbone: str) -> list[str]:
+    """List those of a step's needs that there are of a backbone: a gallery has no scores."""
+    ran = [each for each in STEPS if backbone in getattr(edition, each.among)]
+    return [file for file in step.needs if any(file in each.outputs for each in ran)]
 
 
 def step_key(edition: Configuration, step: Step, backbone: str) -> str:

@@ -28,6 +28,7 @@ from ttame_book.editions.graph import STEPS
 from ttame_book.editions.runs import parameters_of
 from ttame_core.classifiers.loading import load_backbone, named_taps
 from ttame_core.errors import TTAMEError
+from ttame_core.methods.cams import AT_ONCE
 from ttame_core.methods.registry import CONTROLS, METHODS
 from ttame_core.metrics.costs import explanation_costs, metered
 from ttame_core.metrics.measures import CURVES, MASKING, ROAD
@@ -128,7 +129,7 @@ def one_map(method: str, of: Classifier, given: Mapping[str, Any]) -> Part:
         case "score-cam":
             return MASKS, 1 + of.channels
         case "ablation-cam":  # the image once a chunk, and each channel's variant from there on
-            chunks = math.ceil(of.channels / options["chunk"])
+            chunks = math.ceil(of.channels / (options["chunk"] or AT_ONCE))
             return FORWARD, 1 + chunks + of.channels * of.behind
         case "iia":
             scales = (options["steps"] or (5 if of.tokens else 10)) + 1
@@ -289,8 +290,7 @@ def counted(works: Sequence[Work]) -> pd.DataFrame:
     """Return the forward-equivalents of each rule (row), by backbone (column)."""
     rows = pd.DataFrame([vars(work) for work in works])
     table = rows.pivot_table("forwards", "rule", "backbone", "sum", fill_value=0.0)
-    rules = [step.rule for step in STEPS if step.rule in table.index]
-    return table.loc[rules, rows["backbone"].unique()]
+    return table.loc[[s.rule for s in STEPS if s.rule in table.index], rows["backbone"].unique()]
 
 
 def read_rates(file: str | Path) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def validate(config: Any, root: Path, source: str) -> None:
     A TTAMEError names the place, the value and what was expected; for an unknown key the nearest.
     """
     check(config, root, source)
+    if not any(entry.get("scored", True) for entry in config["backbones"].values()):
+        raise TTAMEError(f"{source}, backbones: none is scored; expected one, for the tables")
     for place, kind, name, valid in _references(config):
         if name not in valid:
             raise TTAMEError(
@@ -124,8 +126,9 @@ def _references(config: dict[str, Any]) -> Iterator[tuple[str, str, str, Iterabl
         yield f"backbones.{name}", "data", entry["data"], config["data"]
     if "download" in config:
         yield "download", "data", config["download"], config["data"]
+    scored = [name for name, entry in backbones.items() if entry.get("scored", True)]
     for family, name in config.get("claims", {}).items():
-        yield f"claims.{family}", "backbone", name, backbones
+        yield f"claims.{family}", "backbone", name, scored
     for name in config["ablate"].get("backbones", ()):
         yield "ablate.backbones", "backbone", name, backbones
 

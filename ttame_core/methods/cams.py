@@ -15,6 +15,9 @@ from ttame_core.masking import minmax, upsample
 from ttame_core.methods import EXTRA, Method
 from ttame_core.progress import Tell
 
+AT_ONCE = 128
+"""Channels that Ablation-CAM tries at once, at most, where only what lies behind them runs."""
+
 
 def target_layer(backbone: Backbone) -> str:
     """Name the layer that CAM methods explain.
@@ -152,7 +155,7 @@ def ablation_cam(
         channels = torch.arange(count, device=images.device)
         suits = batch_that_suits(images)
         few = channels.split(chunk or suits)
-        many = channels.split(chunk or int(min(128, max(suits, fitting(images.device, 16e6)))))
+        many = channels.split(chunk or int(min(AT_ONCE, max(suits, fitting(images.device, 16e6)))))
         maps: list[Tensor] = []
         for image, maps_of_image, c in zip(images, activations, classes, strict=True):
             try:

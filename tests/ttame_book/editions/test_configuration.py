@@ -79,6 +79,13 @@ def test_the_configuration_names_the_backbone_that_stands_for_each_family(tmp_pa
     config["claims"] = {"vggs": "demo_vit"}
     with pytest.raises(tt.TTAMEError, match="'vggs' is unknown, did you mean 'vgg'"):
         validate(config, ROOT, "mine.yaml")
+    config["claims"] = {"vit": "demo_vit"}
+    config["backbones"]["demo_vit"]["scored"] = False
+    with pytest.raises(tt.TTAMEError, match=r"claims\.vit: backbone 'demo_vit' is unknown"):
+        validate(config, ROOT, "mine.yaml")  # as a gallery decides nothing
+    config["backbones"]["demo_resnet"]["scored"] = False
+    with pytest.raises(tt.TTAMEError, match="backbones: none is scored; expected one"):
+        validate(config, ROOT, "mine.yaml")
     gone = {"data": "digits", "weights": "no/such.safetensors", "optional": True}
     edition.config["backbones"]["demo_vit"] = gone
     assert edition.families == {"resnet": "demo_resnet"}  # as one that is missing stands for none

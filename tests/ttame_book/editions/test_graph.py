@@ -11,7 +11,8 @@ import yaml
 import ttame_book as tb
 from tests.commands import ROOT
 from tests.ttame_book import smoke
-from ttame_book.editions.graph import EXPLAINER, STEPS, step_key
+from ttame_book.editions.configuration import Configuration
+from ttame_book.editions.graph import EXPLAINER, STEPS, needed, step_key
 
 OF_TRAINING = ("training", "explainer", "training_lengths", "ablated")
 """Calls that find or make an explainer of an edition."""
@@ -146,3 +147,14 @@ def test_the_key_of_a_step_is_that_of_its_backbone(tmp_path):
     for step in STEPS:
         keys = {step_key(edition, step, name) for name in edition.backbones}
         assert len(keys) == len(edition.backbones) == 4
+
+
+def test_a_gallery_is_trained_and_shown_and_waits_for_no_scores():
+    demo = Configuration.read("demo")
+    assert demo.backbones[:-1] == demo.scored
+    name = demo.backbones[-1]
+    steps = {step.notebook: step for step in STEPS if name in getattr(demo, step.among)}
+    assert list(steps) == ["03_train", "06_qualitative"]
+    shown = steps["06_qualitative"]
+    assert needed(demo, shown, name) == [EXPLAINER]
+    assert needed(demo, shown, "demo_vgg") == [EXPLAINER, "scores.parquet"]
