@@ -210,6 +210,14 @@ def about(device: torch.device) -> dict[str, object]:
     }
 
 
+def keep(described: dict[str, object], rows: list[dict], kind: str = "", **more: object) -> None:
+    """Write a table to benchmarks/results/, after its kind and the device; half of one is one too."""
+    RESULTS.mkdir(exist_ok=True)
+    name = kind + str(described["device"]).lower().replace(" ", "-")
+    told = {**described, "rows": rows, **more}
+    (RESULTS / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -223,8 +231,6 @@ def main() -> None:
     batches = options.batches or ([1, 4] if on_cpu else [1, 32, 128])
     begun, rows = time.monotonic(), []
     described = about(device)
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / (str(described["device"]).lower().replace(" ", "-") + ".json")
     jobs: list[Callable[[], list[dict]]] = [
         partial(rows_of, m, b, options.repeats, device) for m in options.models for b in batches
     ]
@@ -236,8 +242,7 @@ def main() -> None:
             break
         rows += job()
         print(pd.DataFrame(rows[-12:]).round(3).to_string(index=False), flush=True)
-        # a table that is cut short is still a table
-        file.write_text(json.dumps({**described, "rows": rows}, indent=1) + "\n")
+        keep(described, rows)
     print(json.dumps(described))
 
 

@@ -24,7 +24,7 @@ from functools import cache, partial
 import numpy as np
 import pandas as pd
 import torch
-from gpu import RESULTS, about, in_turn, peak, step
+from gpu import about, in_turn, keep, peak, step
 
 import ttame_core as tt
 
@@ -195,15 +195,11 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     described, rows = about(device), []
-    RESULTS.mkdir(exist_ok=True)
-    name = str(described["device"]).lower().replace(" ", "-")
     for model in options.models:
         for against in SERIES:
             rows += measure(model, against, options.repeats, device)
             print(f"{model}, {against}", flush=True)
-            told = {**described, "rows": rows, "exponents": exponents(rows)}
-            # a table that is cut short is still a table
-            (RESULTS / f"growth-{name}.json").write_text(json.dumps(told, indent=1) + "\n")
+            keep(described, rows, "growth-", exponents=exponents(rows))
     print(pd.DataFrame(rows).round(3).to_string(index=False))
     print(pd.DataFrame(exponents(rows)).round(2).to_string(index=False))
     print(json.dumps(described))

@@ -2,6 +2,7 @@
 
 python benchmarks/measures.py [--device cpu] [--images 2] [--repeats 5] [--model resnet50]
 
+The table goes to benchmarks/results/, as measures- and the device's name.
 Every line times reference and ours in turn, so that a drift of the machine's speed meets both, and gives the medians.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from gpu import about, keep
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor
@@ -235,9 +237,10 @@ def main() -> None:
     scored = smooth_images(given.scored, device)
     rows = imputation(images, given.repeats)
     rows += overhead(backbone, scored, given.repeats)
-    rows += whole_measures(backbone, images, max(1, given.repeats // 2))
-    name = torch.cuda.get_device_name() if device.type == "cuda" else given.device
-    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {given.model}")
+    rows += whole_measures(backbone, images, given.repeats)
+    described = {**about(device), "classifier": given.model}
+    print(described)
+    keep(described, rows, "measures-")
     print(pd.DataFrame(rows).to_string(index=False, float_format=lambda x: f"{x:.3g}"))
     if sys.platform == "linux":
         print(memory(given.images).to_string(index=False, float_format=lambda x: f"{x:.0f}"))

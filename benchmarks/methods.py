@@ -1,8 +1,9 @@
 """Speed of the perturbation methods against the bare forwards they need, and what every method costs.
 
-python benchmarks/methods.py [--models resnet50 vgg16 vit_b_16 efficientnet_lite0] [--masks 64] [--repeats 3] [--costs]
+python benchmarks/methods.py [--models resnet18 resnet50] [--masks 64] [--repeats 5] [--costs]
 
 Ratios are of medians taken in turn in one process; the bare forwards run at the batch size that suits them best.
+The table goes to benchmarks/results/, as methods- and the device's name.
 """
 
 import argparse
@@ -10,7 +11,8 @@ from collections.abc import Callable
 
 import pandas as pd
 import torch
-from gpu import in_turn
+from captum.attr import LayerGradCam
+from gpu import about, in_turn, keep
 from pytorch_grad_cam import GradCAM, ScoreCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor
@@ -70,8 +72,8 @@ def overheads(backbone: tt.Backbone, masks: int, repeats: int) -> list[dict]:
             "score-cam": lambda: cam(image, c),
             "library": library(ScoreCAM),
         },
-        max(1, repeats // 3),
-        warm=0,
+        repeats,
+        warm=1,
     )
     rows.append(
         {
@@ -83,11 +85,13 @@ def overheads(backbone: tt.Backbone, masks: int, repeats: int) -> list[dict]:
         {"what": "Score-CAM: grad-cam's / ours", "ratio": timings["library"] / timings["score-cam"]}
     )
     grad = tt.method("grad-cam", backbone)
+    captum = LayerGradCam(backbone.model, backbone.model.get_submodule(layer))
     timings = in_turn(
         {
             "bare": lambda: bare(backbone, image, 1),
             "ours": lambda: grad(image, c),
             "library": library(GradCAM),
+            "captum": lambda: captum.attribute(backbone.standardise(image), int(c)),
         },
         3 * repeats,
     )
@@ -95,6 +99,7 @@ def overheads(backbone: tt.Backbone, masks: int, repeats: int) -> list[dict]:
     rows.append(
         {"what": "Grad-CAM: grad-cam's / ours", "ratio": timings["library"] / timings["ours"]}
     )
+    rows.append({"what": "Grad-CAM: captum's / ours", "ratio": timings["captum"] / timings["ours"]})
     return [{"model": backbone.name, **row} for row in rows]
 
 
@@ -119,23 +124,27 @@ def costs(backbone: tt.Backbone, masks: int) -> pd.DataFrame:
 def main() -> None:
     """Run what the command line asks for and print each model's table as it is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=["resnet50"])
+    parser.add_argument("--models", nargs="+", default=["resnet18"])
     parser.add_argument("--masks", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
         "--costs", action="store_true", help="measure every method, not only ratios"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads, {given.device}, torch {torch.__version__}")
+    described = about(torch.device(given.device))
+    rows: list[dict] = []
     for name in given.models:
         weights = "DEFAULT" if name in ("efficientnet_lite0", *DEMO_BACKBONES) else None
         backbone = tt.load_backbone(name, weights).to(given.device)
         if given.costs:
             table = costs(backbone, given.masks)
         else:
-            table = pd.DataFrame(overheads(backbone, given.masks, given.repeats))
+            rows += overheads(backbone, given.masks, given.repeats)
+            keep(described, rows, "methods-")
+            table = pd.DataFrame(rows)
         print(table.to_string(index=False, float_format=lambda x: f"{x:.2f}"), flush=True)
+    print(described)
 
 
 if __name__ == "__main__":
