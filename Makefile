@@ -14,6 +14,8 @@ override RESULTS := $(value RESULTS)
 override DATA := $(value DATA)
 override SET := $(value SET)
 override KILLS := $(value KILLS)
+override N := $(value N)
+override BACKBONE := $(value BACKBONE)
 quoted = '$(subst ','\'',$(1))'
 SETTINGS := $(call quoted,edition=$(EDITION)) $(call quoted,results=$(RESULTS)) \
   $(if $(DATA),$(call quoted,data_root=$(DATA))) $(foreach word,$(SET),$(call quoted,$(word)))
@@ -23,7 +25,7 @@ export PYTHONPATH :=
 export PYTHONDONTWRITEBYTECODE :=  # set, as in many containers, it has every notebook compile PyTorch's modules anew
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup book test test-fast kills twice lab bench lint lock retrain clean
+.PHONY: help setup book notebook test test-fast kills twice lab bench lint lock retrain clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -45,6 +47,13 @@ $(READY): requirements.lock pyproject.toml
 
 book: $(READY) ## train, evaluate and build the book of an edition
 	@exec $(BIN)/snakemake --profile profiles/local --nolock --cores $(call quoted,$(CORES)) --config $(SETTINGS)
+
+notebook: $(READY) ## run one notebook (N=03 BACKBONE=demo_vit), beside the book's
+	@set -- notebooks/$(call quoted,$(N))*.ipynb; test -f "$$1" \
+	  || { echo "there is no notebook N="$(call quoted,$(N))"; expected a number of one, such as N=03"; exit 1; }; \
+	mkdir -p results; \
+	exec $(BIN)/papermill "$$1" "results/$$(basename "$$1")" -r edition $(call quoted,$(EDITION)) \
+	  $(if $(BACKBONE),-r backbone $(call quoted,$(BACKBONE))) $(if $(DATA),-r data_root $(call quoted,$(DATA)))
 
 test: $(READY) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

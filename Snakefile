@@ -226,7 +226,7 @@ rule book:
         looks=expand(
             "book/_static/{file}", file=sorted(glob_wildcards("book/_static/{file,[^.].*}").file)
         ),
-        generator="book/pages.py",
+        generator=["book/pages.py", "book/chapters.py"],
         settings="book/_config.yml",
     output:
         f"{RESULTS}/book/_build/html/index.html",

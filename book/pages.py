@@ -3,7 +3,9 @@
 python book/pages.py results/demo "Title of the edition"
 """
 
+import base64
 import csv
+import io
 import json
 import re
 import shutil
@@ -11,8 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import chapters
 import nbformat
+import pandas as pd
 import yaml
+from PIL import Image
 
 from ttame_book.editions import hours
 from ttame_book.editions.edition import Edition
@@ -20,14 +25,15 @@ from ttame_core.errors import TTAMEError
 
 PROSE = Path(__file__).parent
 NOTEBOOKS = PROSE.parent / "notebooks"
-COMMITTED = PROSE.parent / "results" / "imagenette" / "summary"
+COMMITTED = PROSE.parent / "results" / "imagenette"
+SUMMARY = "imagenette-summary"  # its summary in the book
 RATES = PROSE.parent / "benchmarks" / "results"
-HIDDEN = {"parameters", "injected-parameters", "imports"}
-REAL = ("imagenette", "insights")  # chapters on the numbers in COMMITTED
-BACKGROUND = (
-    *("method", "methods", "measures", "images", "provenance"),
-    *("situations", "families", "costs", "beyond"),
+HIDDEN = {"parameters", "injected-parameters"}  # the box on top of the page has them
+REFERENCE = (
+    *("measures", "methods", "images", "contents", "situations", "families", "costs"),
+    *("provenance", "glossary", "bibliography", "cite"),
 )
+APPENDIX = ("record", "trials")  # how the numbers in COMMITTED came about
 OVERVIEW, CLASSIFIERS = "12_compare", "02_backbones"
 DATA = {".csv", ".md", ".tex"}  # what of a run's outputs can be downloaded from its page
 
@@ -73,42 +79,74 @@ def main(results: Path, title: str) -> None:
         if old.name != "_build":  # what the last build left is overwritten by the next
             shutil.rmtree(old) if old.is_dir() else old.unlink()
     book.mkdir(parents=True, exist_ok=True)
-    hidden = shutil.ignore_patterns(".*")  # what a killed run left
-    shutil.copytree(PROSE / "_static", book / "_static", ignore=hidden)
-    for prose in (*PROSE.glob("*.md"), *PROSE.glob("*.csv")):
+    hidden = shutil.ignore_patterns(".*", "__pycache__")  # what a killed run left
+    for folder in ("_static", "_ext"):
+        shutil.copytree(PROSE / folder, book / folder, ignore=hidden)
+    for prose in (f for kind in ("md", "csv", "bib") for f in PROSE.glob(f"*.{kind}")):
         shutil.copy(prose, book / prose.name)
     write_families(PROSE / "families.csv", book)
     write_costs(RATES, book)
-    if COMMITTED.is_dir():
-        shutil.copytree(COMMITTED, book / "imagenette-summary", ignore=hidden)
+    real = write_photographs(results, book)
     config = yaml.safe_load((PROSE / "_config.yml").read_text())
     config["title"] = title
-    (book / "_config.yml").write_text(yaml.safe_dump(config))
+    config["parse"]["myst_substitutions"] = chapters.facts(COMMITTED)
+    (book / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
 
     manifests = [page(results, book / f"{OVERVIEW}.ipynb")]
-    parts: list[dict[str, Any]] = [{"caption": "Results", "chapters": [{"file": OVERVIEW}]}]
+    demo: list[dict[str, Any]] = [{"file": OVERVIEW}]
     if (results / "backbones" / f"{CLASSIFIERS}.ipynb").is_file():
         manifests.append(page(results / "backbones", book / "backbones" / f"{CLASSIFIERS}.ipynb"))
-        parts[0]["chapters"].append({"file": f"backbones/{CLASSIFIERS}"})
+        demo.append({"file": f"backbones/{CLASSIFIERS}"})
     for folder in sorted(place for place in results.iterdir() if place.is_dir()):
         names = [] if folder.name in ("backbones", "book") else executed(folder)
         if not names:
             continue
         manifests += [page(folder, book / folder.name / f"{name}.ipynb") for name in names]
-        chapters = [{"file": f"{folder.name}/{name}"} for name in names]
-        parts.append({"caption": folder.name, "chapters": chapters})
+        sections = [{"file": f"{folder.name}/{name}"} for name in names]
+        index = chapters.folder_page(results, folder.name, names)
+        (book / folder.name / "index.md").write_text(index)
+        demo.append({"file": f"{folder.name}/index", "sections": sections})
     own = [name for name in executed(results) if name != OVERVIEW]
     manifests += [page(results, book / f"{name}.ipynb") for name in own]
-    if own:
-        parts.append({"caption": "Your own", "chapters": [{"file": name} for name in own]})
     (book / "provenance.md").write_text(provenance(manifests))
     (book / "contents.md").write_text(contents([manifest["page"] for manifest in manifests]))
-    parts[0]["chapters"].append({"file": "contents"})
-    if COMMITTED.is_dir():
-        parts.append({"caption": "Real photographs", "chapters": [{"file": f} for f in REAL]})
-    parts.append({"caption": "Background", "chapters": [{"file": f} for f in BACKGROUND]})
+    answers = [
+        {"file": "method"},
+        {"file": "photographs", "sections": [{"file": name} for name in real]},
+        {"file": "claims"},
+        {"file": "short-training"},
+    ]
+    use = [{"file": "use", "sections": [{"file": name} for name in own]}]
+    parts = [
+        {"caption": "The answer", "chapters": answers},
+        {"caption": "Use it", "chapters": [*use, {"file": "rerun"}, {"file": "beyond"}]},
+        {"caption": f"This run: {results.name}", "chapters": demo},
+        {"caption": "Reference", "chapters": [{"file": f} for f in REFERENCE]},
+        {"caption": "Appendix", "chapters": [{"file": f} for f in APPENDIX]},
+    ]
     toc = {"format": "jb-book", "root": "intro", "parts": parts}
     (book / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+
+
+def write_photographs(results: Path, book: Path) -> list[str]:
+    """Write the pages on committed scores; return the names of the classifiers' pages."""
+    shutil.copytree(COMMITTED / "summary", book / SUMMARY, ignore=shutil.ignore_patterns(".*"))
+    for name, text in (
+        ("answer", chapters.answer_table(COMMITTED)),
+        ("lengths", chapters.lengths_table(COMMITTED)),
+        ("costs-shown", chapters.costs_table(COMMITTED)),
+    ):
+        (book / f"{name}.md").write_text(text)
+    verdicts = {"on photographs": pd.read_csv(COMMITTED / "summary" / "claims.csv")}
+    if results.name != "imagenette":
+        verdicts[f"in {results.name}"] = pd.read_csv(results / "summary" / "claims.csv")
+    (book / "claims.md").write_text(chapters.claims_page(verdicts))
+    names = []
+    for backbone in chapters.backbones_of(COMMITTED):
+        names.append(f"photographs-{backbone}")
+        text = chapters.classifier_page(COMMITTED, SUMMARY, backbone)
+        (book / f"{names[-1]}.md").write_text(text)
+    return names
 
 
 def write_families(table: Path, book: Path) -> None:
@@ -204,12 +242,16 @@ def page(folder: Path, target: Path) -> dict[str, Any]:
         outputs = cell.get("outputs", [])
         if tags & HIDDEN:
             tags.add("remove-cell")
+        elif cell.cell_type == "code":
+            tags.add("hide-input")
         if any("<table" in str(o.get("data", {}).get("text/html")) for o in outputs):
             tags.add("full-width")
         if tags:
             cell.metadata["tags"] = sorted(tags)
         if outputs:
             cell.outputs = [o for o in outputs if not o.get("metadata", {}).get("progress")]
+            for output in cell.outputs:
+                lighten(output.get("data", {}))
         if following and following.id in captions:  # the figure's text for who cannot see it
             alt = following.source.split("\n\n")[0].replace("*", "").replace("\n", " ")
             cell.metadata["mystnb"] = {"image": {"alt": alt}}
@@ -227,6 +269,17 @@ def page(folder: Path, target: Path) -> dict[str, Any]:
     notebook.cells.insert(1, box)
     nbformat.write(notebook, target)
     return {**manifest, "page": target.relative_to(find_book(target)).with_suffix("").as_posix()}
+
+
+def lighten(data: dict[str, Any]) -> None:
+    """Put a picture that is much smaller as JPEG, as photographs are, in the place of its PNG."""
+    if "image/png" not in data:
+        return
+    png, jpeg = base64.b64decode(data["image/png"]), io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(jpeg, "JPEG", quality=90, optimize=True)
+    if 2 * jpeg.tell() < len(png):
+        del data["image/png"]
+        data["image/jpeg"] = base64.b64encode(jpeg.getvalue()).decode()
 
 
 def find_book(target: Path) -> Path:

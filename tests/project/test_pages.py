@@ -1,8 +1,10 @@
 """Pages of the book, made of executed notebooks and their manifests."""
 
 import csv
-import importlib.util
+import importlib
 import json
+import shutil
+import sys
 
 import nbformat
 import pytest
@@ -13,9 +15,8 @@ from tests.commands import ROOT
 from ttame_book.editions.graph import STEPS
 from ttame_book.editions.hours import Work
 
-spec = importlib.util.spec_from_file_location("pages", ROOT / "book" / "pages.py")
-pages = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(pages)
+sys.path.append(str(ROOT / "book"))
+pages = importlib.import_module("pages")
 NAME = "04_evaluate"
 
 
@@ -110,8 +111,10 @@ def tags(cell):
 
 def test_a_page_hides_the_plumbing_and_nothing_else(made):
     cells, _, _ = made
-    hidden = {name for name, cell in cells.items() if "remove-cell" in tags(cell)}
-    assert {"given", "put", "both"} <= hidden <= {"given", "put", "needs", "both"}
+    gone = {name for name, cell in cells.items() if "remove-cell" in tags(cell)}
+    folded = {name for name, cell in cells.items() if "hide-input" in tags(cell)}
+    code = {name for name, cell in cells.items() if cell.cell_type == "code"}
+    assert gone == {"given", "put"} and folded == code - gone
 
 
 def test_a_page_shows_results_without_progress_and_tables_at_full_width(made):
@@ -120,7 +123,7 @@ def test_a_page_shows_results_without_progress_and_tables_at_full_width(made):
     assert figure.data["text/plain"] == "<Figure>"
     assert "full-width" in tags(cells["table"]) and "full-width" not in tags(cells["figure"])
     assert "<table" in cells["table"].outputs[0].data["text/html"]
-    assert tags(cells["both"]) >= {"remove-cell", "full-width"}
+    assert tags(cells["both"]) >= {"hide-input", "full-width"}
 
 
 def test_a_figures_caption_is_its_text_for_those_who_do_not_see_it(made):
@@ -266,13 +269,19 @@ def test_the_provenance_has_a_row_a_page():
 def test_the_book_has_every_page_that_ran_and_lists_each_once(project):
     results = project / "results"
     of_all = {"edition": "smoke"}
-    write(results, "12_compare", parameters=of_all, outputs=["summary/means.csv"])
+    write(results, "12_compare", parameters=of_all, outputs=["summary/other.csv"])
     write(results, "00_explain", parameters=of_all, outputs=[])
     write(results / "backbones", "02_backbones", parameters=of_all, outputs=[])
     for backbone, names in (("demo_vit", (NAME, "05_road")), ("demo_resnet", ("05_road",))):
         for name in names:
             write(results / backbone, name)
     (results / "demo_resnet" / f"{NAME}.ipynb").write_text("killed: no manifest")
+    for name in (
+        "means",
+        "differences",
+        "claims",
+    ):  # of other classifiers: those here are galleries
+        shutil.copy(pages.COMMITTED / "summary" / f"{name}.csv", results / "summary")
     (results / "logs").mkdir()
     (results / "book").mkdir()
     (results / "book" / "old.ipynb").touch()
@@ -282,13 +291,16 @@ def test_the_book_has_every_page_that_ran_and_lists_each_once(project):
     expected = {"12_compare", "00_explain", "backbones/02_backbones", "demo_resnet/05_road"}
     assert made == expected | {"demo_vit/04_evaluate", "demo_vit/05_road"}
     toc = yaml.safe_load((book / "_toc.yml").read_text())
-    listed = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    chapters += [section for chapter in chapters for section in chapter.get("sections", [])]
+    listed = [chapter["file"] for chapter in chapters]
     assert len(listed) == len(set(listed))
     assert made <= {*listed, toc["root"]}
     texts = {*listed, toc["root"]} - made
     assert texts >= {"contents", "provenance"}
     assert all((book / f"{text}.md").is_file() for text in texts)
-    assert {f.stem for f in book.glob("*.md")} <= {*texts, "README"}  # no orphan: a warning
+    fragments = {"answer", "lengths", "costs-shown"}  # which pages include
+    assert {f.stem for f in book.glob("*.md")} <= {*texts, *fragments}  # no orphan: a warning
     assert yaml.safe_load((book / "_config.yml").read_text())["title"] == "Smoke & mirrors"
-    assert (book / "12_compare-means.csv").read_text() == "12_compare summary/means.csv"
+    assert (book / "12_compare-other.csv").read_text() == "12_compare summary/other.csv"
     assert "demo_vit/05_road" in (book / "provenance.md").read_text()

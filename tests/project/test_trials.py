@@ -1,4 +1,4 @@
-"""Tables that the chapter on insights has typed: those whose scores are committed, image by image."""
+"""Tables that the appendix on trials has typed: those whose scores are committed, image by image."""
 
 import pandas as pd
 
@@ -26,7 +26,7 @@ METHODS = {
 
 def table(header):
     """Rows of the table with this header, in a list each; an empty cell says what the one above it says."""
-    text = (ROOT / "book" / "insights.md").read_text()
+    text = (ROOT / "book" / "trials.md").read_text()
     lines = text[text.index(f"\n{header}\n") + 1 :].split("\n\n")[0].splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     frame = pd.DataFrame(rows[2:])

@@ -1,0 +1,252 @@
+"""Chapters whose sentences, tables and figures are made from scores, beside those of notebooks.
+
+Numbers are never typed into a text: a page's ``{{ name }}`` is filled by `facts`.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from ttame_book.report.answers import against, best_variant, rows_of, standing
+from ttame_book.report.claims import VERDICTS
+from ttame_book.report.intervals import paired_differences
+from ttame_core.methods.registry import CONTROLS
+
+FULL_RISE = "rise, 4000 masks"
+SEVERAL = (
+    "none",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
+NAMES = {
+    "efficientnet_lite0": "EfficientNet-Lite0",
+    "squeezenet1_1": "SqueezeNet",
+    "vit_ti_16": "ViT-Tiny",
+}
+
+
+@cache
+def read_scores(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read an edition's means and paired differences, also those to RISE with all its masks."""
+    means = pd.read_csv(folder / "summary" / "means.csv")
+    parts = [pd.read_csv(folder / "summary" / "differences.csv")]
+    for file in sorted(folder.glob("*/rise-masks.parquet")):
+        scores = pd.concat(
+            [pd.read_parquet(file.with_name("scores.parquet")), pd.read_parquet(file)]
+        )
+        shown = ["t-tame", best_variant(means, file.parent.name)]
+        masked = scores[scores["measure"].isin(["ad", "ic"])]
+        found = paired_differences(masked[masked["method"].isin([*shown, FULL_RISE])], shown)
+        parts.append(found[found["rival"] == FULL_RISE])
+    return means, pd.concat(parts)
+
+
+def facts(folder: Path) -> dict[str, str]:
+    """Count the claims' verdicts and the photographs, for the texts that tell of an edition."""
+    means = pd.read_csv(folder / "summary" / "means.csv")
+    verdicts = pd.read_csv(folder / "summary" / "claims.csv")["verdict"]
+    keys = ("confirmed", "not_confirmed", "undecided", "not_applicable")
+    found = {
+        key: in_words(int((verdicts == word).sum()))
+        for key, word in zip(keys, VERDICTS, strict=True)
+    }
+    found |= {"claims": in_words(len(verdicts)), "photographs": f"{int(means['n'].max()):,}"}
+    return found | {f"{key}_first": value.capitalize() for key, value in found.items()}
+
+
+def answer_table(folder: Path) -> str:
+    """Write how T-TAME stands among its rivals in AD(50), a row for each classifier."""
+    means, differences = read_scores(folder)
+    rows = []
+    for backbone in means["backbone"].unique():
+        best = best_variant(means, backbone)
+        cells = [name_of(backbone)]
+        for method in ("t-tame", best):
+            found = rows_of(differences, backbone, method, "ad", 50)
+            cells.append(standing(found[found["rival"] != FULL_RISE]))
+        full = rows_of(differences, backbone, best, "ad", 50)
+        full = full[full["rival"] == FULL_RISE]
+        cells.append(against(full.iloc[0], "", "it") if len(full) else "not compared")
+        rows.append(cells)
+    head = [
+        "classifier",
+        "the paper's recipe",
+        "the best variant",
+        "the best variant and RISE with 4,000 masks",
+    ]
+    return table(head, rows)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Write a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def name_of(backbone: str) -> str:
+    """Name a classifier for people."""
+    return NAMES.get(backbone, backbone)
+
+
+def in_words(count: int) -> str:
+    """Write a small number as a word."""
+    return SEVERAL[count] if count < len(SEVERAL) else str(count)
+
+
+def lengths_table(folder: Path) -> str:
+    """Write each recipe's AD(50) after its longest training, on validation photographs."""
+    curves = pd.read_csv(folder / "summary" / "convergence.csv")
+    curves = curves[(curves["measure"] == "ad") & (curves["v"] == 50)]
+    last = curves.sort_values("steps").groupby(["method", "backbone"], sort=False).tail(1)
+    backbones = list(curves["backbone"].unique())
+    rows = []
+    for method in curves["method"].unique():
+        cells = [f"`{method}`"]
+        for backbone in backbones:
+            found = last[(last["method"] == method) & (last["backbone"] == backbone)]
+            cells.append("")
+            for row in found.itertuples():
+                half = (row.high - row.low) / 2
+                cells[-1] = f"{row.mean:.1f} ±{half:.1f} after {row.steps:,} steps"
+        rows.append(cells)
+    return table(["recipe", *map(name_of, backbones)], rows)
+
+
+SHOWN = ("grad-cam", "score-cam", "rise", "iia", "transformer-lrp", "attention-rollout")
+"""Rivals whose rows are read first; those of the others are behind a fold."""
+COLUMNS = {
+    ("ad", 50): "AD(50) ↓",
+    ("ad", 15): "AD(15) ↓",
+    ("ic", 50): "IC(50) ↑",
+    ("ic", 15): "IC(15) ↑",
+    ("mean morf", 0): "MoRF ↓",
+    ("mean lerf", 0): "LeRF ↑",
+}
+
+
+def classifier_page(folder: Path, summary: str, backbone: str) -> str:
+    """Write the page of one classifier's scores; ``summary`` is where the book has its files."""
+    means, differences = read_scores(folder)
+    own = means[means["backbone"] == backbone]
+    best = best_variant(means, backbone)
+    paper, variant = (
+        standing(rows_of(differences, backbone, method, "ad", 50)) for method in ("t-tame", best)
+    )
+    methods = list(own["method"].unique())
+    first = [m for m in methods if m in ("t-tame", best, *SHOWN, *CONTROLS)]
+    rest = [m for m in methods if m not in first]
+    return (
+        f"# {name_of(backbone)} on photographs\n\n"
+        f"**In AD(50) the paper's recipe is {paper}; the best variant, `{best}`, is {variant}.** "
+        f"RISE with 4,000 masks is one of these rivals, where it was run.\n\n"
+        f"{scores_table(own, first)}\n"
+        f"*Means over {int(own['n'].max())} photographs, or as many as a method explained, ± half their "
+        "95 % intervals; in per cent. The last three rows know nothing of the classifier.*\n\n"
+        f":::{{dropdown}} The other methods\n{scores_table(own, rest)}:::\n\n"
+        "## ROAD\n\n"
+        f"```{{image}} {summary}/road-{backbone}.svg\n:alt: Confidence over the share of pixels "
+        f"imputed, for each method, {name_of(backbone)}\n```\n\n"
+        "*The most relevant pixels are imputed first on the left (lower is better), the least "
+        "relevant first on the right (higher is better).*\n"
+    )
+
+
+def scores_table(means: pd.DataFrame, methods: list[str]) -> str:
+    """Write the means of some methods with half their intervals, a row for each method."""
+    cells = {
+        (row.method, row.measure, row.v): f"{row.mean:.1f} ±{(row.high - row.low) / 2:.1f}"
+        for row in means.itertuples()
+    }
+    rows = [
+        [f"`{method}`", *(cells.get((method, *column), "") for column in COLUMNS)]
+        for method in methods
+    ]
+    return table(["method", *COLUMNS.values()], rows)
+
+
+def costs_table(folder: Path) -> str:
+    """Write what an explanation costs on each classifier, for the methods that are read first."""
+    costs = pd.read_csv(folder / "summary" / "costs.csv")
+    costs = costs[costs["method"].isin(["t-tame", *SHOWN])]
+    rows = [
+        [
+            name_of(row.backbone),
+            f"`{row.method}`",
+            f"{row.forwards:,.0f}",
+            f"{row.backwards:,.0f}",
+            f"{row.equivalents:,.1f}",
+            f"{row.milliseconds:,.0f}",
+        ]
+        for row in costs.itertuples()
+    ]
+    return table(["classifier", "method", "forwards", "backwards", "arithmetic", "ms"], rows)
+
+
+def claims_page(verdicts: dict[str, pd.DataFrame]) -> str:
+    """Write the page of the paper's claims; ``verdicts`` are tables of editions, by their names."""
+    editions = list(verdicts)
+    first = verdicts[editions[0]].set_index("number")
+    rows = []
+    for number in first.index:
+        told = [verdicts[e].set_index("number").loc[number, "verdict"] for e in editions]
+        rows.append([str(number), *told, first.loc[number, "claim"]])
+    details = "".join(
+        f"\n## {edition[0].upper()}{edition[1:]}\n\n"
+        + table(
+            ["", "as claimed, otherwise, undecided", "decided by"],
+            [
+                [
+                    str(row["number"]),
+                    f"{row['as claimed']}, {row['otherwise']}, {row['undecided']}",
+                    str(row["decided by"]),
+                ]
+                for _, row in verdicts[edition].fillna("").iterrows()
+            ],
+        )
+        for edition in editions
+    )
+    counts = verdicts[editions[0]]["verdict"].value_counts()
+    told = ", ".join(f"{count} {word}" for word, count in counts.items())
+    return (
+        f"# The twelve claims\n\n**{editions[0][0].upper()}{editions[0][1:]}: {told}.** Each claim is a list of "
+        "comparisons, image by image. It is confirmed where all of them come out as claimed, not "
+        "confirmed where one comes out otherwise, and undecided where neither holds "
+        "([](measures.md)). Another classifier of the same family stands for each of the paper's.\n\n"
+        f"{table(['', *editions, 'the paper says'], rows)}\n"
+        "*What decides each claim, the least clear comparison or the clearest against it, is below.*\n"
+        f"{details}"
+    )
+
+
+def backbones_of(folder: Path) -> list[str]:
+    """List the classifiers that an edition has scores of, in its order."""
+    return list(pd.read_csv(folder / "summary" / "means.csv")["backbone"].unique())
+
+
+def folder_page(results: Path, backbone: str, notebooks: list[str]) -> str:
+    """Write the page in front of a classifier's notebooks: how T-TAME stands, and links."""
+    means, differences = read_scores(results)
+    own = means[means["backbone"] == backbone]
+    links = "".join(f"- [](/{backbone}/{name})\n" for name in notebooks)
+    if own.empty:
+        answer = "**Too few test images for scores: maps, and what they cost.**"
+        return f"# {backbone}\n\n{answer}\n\n{links}"
+    found = standing(rows_of(differences, backbone, "t-tame", "ad", 50))
+    methods = list(own["method"].unique())
+    return (
+        f"# {backbone}\n\n**In AD(50) T-TAME is {found}.**\n\n{scores_table(own, methods)}\n"
+        f"*Means over {int(own['n'].max())} images, or as many as a method explained, ± half their "
+        "95 % intervals; in per cent.*\n\n"
+        f"The notebooks, as they ran:\n\n{links}"
+    )

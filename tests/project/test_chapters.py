@@ -1,0 +1,121 @@
+"""Chapters made from scores: their words and numbers are those of the tables."""
+
+import pandas as pd
+import pytest
+
+from tests.project.test_pages import pages
+from ttame_book.report.claims import VERDICTS
+
+chapters = pages.chapters
+
+
+@pytest.fixture
+def edition(tmp_path):
+    """Scores of one classifier: T-TAME is better than Grad-CAM, level with RISE, behind IIA."""
+    summary = tmp_path / "summary"
+    summary.mkdir()
+    methods = {"t-tame": 40, "t-tame-warm": 30, "grad-cam": 50, "rise": 40.5, "iia": 20}
+    means = [
+        ("net", method, measure, v, 60, mean, mean - 1, mean + 3)
+        for method, mean in (methods | {"random": 90}).items()
+        for measure, v in chapters.COLUMNS
+    ]
+    columns = ["backbone", "method", "measure", "v", "n", "mean", "low", "high"]
+    pd.DataFrame(means, columns=columns).to_csv(summary / "means.csv", index=False)
+    differences = [
+        ("net", "ad", 50, method, rival, 60, mean - methods[rival], 0, 1, p)
+        for method, mean in (("t-tame", 40), ("t-tame-warm", 30))
+        for rival, p in (("grad-cam", 0.01), ("rise", 0.5), ("iia", 0.01))
+    ]
+    columns = ["backbone", "measure", "v", "method", "rival", "n", "difference", "low", "high", "p"]
+    pd.DataFrame(differences, columns=columns).to_csv(summary / "differences.csv", index=False)
+    judged = [VERDICTS[0]] * 3 + [VERDICTS[1]] * 7 + [VERDICTS[2]] * 2
+    claims = [
+        (number, f"what {number} says", verdict, 4, 3, 2, f"what decides {number}")
+        for number, verdict in enumerate(judged, start=1)
+    ]
+    columns = ["number", "claim", "verdict", "as claimed", "otherwise", "undecided", "decided by"]
+    pd.DataFrame(claims, columns=columns).to_csv(summary / "claims.csv", index=False)
+    return tmp_path
+
+
+def rows_of(text):
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_first_page_counts_the_verdicts_and_the_photographs(edition):
+    found = chapters.facts(edition)
+    told = {"confirmed": "three", "not_confirmed": "seven", "undecided": "two"}
+    told |= {"not_applicable": "none", "claims": "twelve", "photographs": "60"}
+    assert found == told | {f"{key}_first": word.capitalize() for key, word in told.items()}
+
+
+def test_every_word_that_a_text_asks_for_is_made(edition):
+    asked = {
+        name.split("}}")[0].strip()
+        for file in pages.PROSE.glob("*.md")
+        for name in file.read_text().split("{{")[1:]
+    }
+    assert asked and asked <= chapters.facts(edition).keys()
+
+
+def test_a_classifiers_row_says_how_the_recipe_and_the_best_variant_stand(edition):
+    _, _, (name, paper, best, full) = rows_of(chapters.answer_table(edition))
+    assert (name, full) == ("net", "not compared")
+    assert paper == "better than 1 of 3 rivals, level with 1 and worse than 1"
+    assert best == paper  # by the same tests
+
+
+def test_rise_with_all_its_masks_is_compared_where_it_was_run(edition):
+    images = [f"{i}.jpg" for i in range(30)]
+
+    def of(method, value):
+        rows = {"method": method, "image_id": images, "value": value, "backbone": "net"}
+        return pd.DataFrame({**rows, "measure": "ad", "v": 50.0})
+
+    (edition / "net").mkdir()
+    own = [i % 7 for i in range(30)]
+    pd.concat([of("t-tame", own), of("t-tame-warm", own)]).to_parquet(
+        edition / "net" / "scores.parquet"
+    )
+    less = [value - 10 - i % 3 for i, value in enumerate(own)]
+    of(chapters.FULL_RISE, less).to_parquet(edition / "net" / "rise-masks.parquet")
+    *_, (*_, full) = rows_of(chapters.answer_table(edition))
+    assert full.startswith("worse than it by 11.0 ±") and full.endswith("points, n = 30")
+    *_, (_, paper, *_) = rows_of(chapters.answer_table(edition))
+    assert paper == "better than 1 of 3 rivals, level with 1 and worse than 1"  # with fewer masks
+
+
+def test_a_classifiers_page_has_each_method_once_and_controls_with_the_first(edition):
+    text = chapters.classifier_page(edition, "summary", "net")
+    assert text.startswith(
+        "# net on photographs\n\n**In AD(50) the paper's recipe is better than 1"
+    )
+    first, rest = text.split("{dropdown}")
+    names = [row[0] for row in rows_of(first)[2:]]
+    assert names == ["`t-tame`", "`t-tame-warm`", "`grad-cam`", "`rise`", "`iia`", "`random`"]
+    assert rows_of(rest)[2:] == []
+    assert rows_of(first)[2] == ["`t-tame`", *["40.0 ±2.0"] * 6]
+
+
+def test_the_page_of_claims_has_a_verdict_of_each_edition(edition):
+    verdicts = pd.read_csv(edition / "summary" / "claims.csv")
+    text = chapters.claims_page({"on photographs": verdicts, "in demo": verdicts[::-1]})
+    assert (
+        "**On photographs: 7 not confirmed, 3 confirmed, 2 undecided at this sample size.**" in text
+    )
+    rows = rows_of(text.split("\n## ")[0])[2:]
+    assert rows[0] == ["1", "confirmed", "confirmed", "what 1 says"]
+    assert [row[0] for row in rows] == [str(n) for n in range(1, 13)]
+    assert rows_of(text.split("\n## ")[1])[2] == ["1", "4, 3, 2", "what decides 1"]
+
+
+def test_the_page_before_the_notebooks_links_them_and_says_where_there_are_no_scores(edition):
+    text = chapters.folder_page(edition, "net", ["03_train", "05_road"])
+    assert (
+        "**In AD(50) T-TAME is better than 1 of 3 rivals, level with 1 and worse than 1.**" in text
+    )
+    assert "- [](/net/03_train)\n- [](/net/05_road)\n" in text
+    other = chapters.folder_page(edition, "gallery", ["03_train"])
+    assert "Too few test images for scores" in other and "|" not in other

@@ -1,0 +1,73 @@
+"""Sentences whose numbers and words are computed: who is better than whom, by how much, how sure.
+
+Differences are those of `paired_differences`. Better, level and worse are the outcomes of its tests
+(`outcomes`): level is what no test tells apart.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ttame_book.report.tables import outcomes
+from ttame_core.methods.registry import CONTROLS
+from ttame_core.metrics.measures import direction
+from ttame_core.recipes import OURS, TRAINED
+
+WORDS = ("better", "level", "worse")
+
+
+def best_variant(means: pd.DataFrame, backbone: str, measure: str = "ad", v: float = 50) -> str:
+    """Name the trained method beyond the paper's recipe that has the best mean on a backbone."""
+    beyond = [name for name in OURS if TRAINED[name].kind == "beyond"]
+    rows = means[
+        (means["backbone"] == backbone)
+        & (means["measure"] == measure)
+        & (means["v"] == v)
+        & means["method"].isin(beyond)
+    ]
+    ahead = rows["mean"] * -direction(measure)
+    return str(rows.loc[ahead.idxmin(), "method"])
+
+
+def rows_of(
+    differences: pd.DataFrame, backbone: str, method: str, measure: str, v: float
+) -> pd.DataFrame:
+    """Take a method's comparisons with its rivals, with outcomes: no controls, none of ours."""
+    rows = differences[
+        (differences["backbone"] == backbone)
+        & (differences["method"] == method)
+        & (differences["measure"] == measure)
+        & (differences["v"] == v)
+        & ~differences["rival"].isin([*CONTROLS, *OURS])
+    ]
+    return outcomes(rows)
+
+
+def standing(rows: pd.DataFrame) -> str:
+    """Say how a method stands among its rivals: ``better than 8 of 9 rivals, level with 1``."""
+    counts = {word: int((rows["outcome"] == word).sum()) for word in WORDS}
+    whole = len(rows)
+    for word, joint in zip(WORDS, ("than", "with", "than"), strict=True):
+        if counts[word] == whole:
+            return f"{word} {joint} all {whole} rivals"
+    told = []
+    for word, joint in zip(WORDS, ("than", "with", "than"), strict=True):
+        if counts[word]:
+            told.append(f"{word} {joint} {counts[word]}" + ("" if told else f" of {whole} rivals"))
+    return listed(told)
+
+
+def against(row: pd.Series, unit: str, rival: str) -> str:
+    """Say how a comparison came out: ``worse than RISE by 13.8 ±3.4 points of AD(50), n = 500``."""
+    half = (row["high"] - row["low"]) / 2
+    apart = f"{abs(row['difference']):.1f} ±{half:.1f} points" + (f" of {unit}" if unit else "")
+    if row["outcome"] == "level":
+        side = "more" if row["difference"] > 0 else "less"
+        return f"level with {rival}: {apart} {side}, n = {row['n']}"
+    return f"{row['outcome']} than {rival} by {apart}, n = {row['n']}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Join parts of a sentence: ``a, b and c``."""
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
