@@ -88,7 +88,6 @@ def main(results: Path, title: str) -> None:
     write_costs(RATES, book)
     real = write_photographs(results, book)
     config = yaml.safe_load((PROSE / "_config.yml").read_text())
-    config["title"] = title
     config["parse"]["myst_substitutions"] = chapters.facts(COMMITTED)
     (book / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
 
@@ -120,7 +119,7 @@ def main(results: Path, title: str) -> None:
     parts = [
         {"caption": "The answer", "chapters": answers},
         {"caption": "Use it", "chapters": [*use, {"file": "rerun"}, {"file": "beyond"}]},
-        {"caption": f"This run: {results.name}", "chapters": demo},
+        {"caption": title, "chapters": demo},
         {"caption": "Reference", "chapters": [{"file": f} for f in REFERENCE]},
         {"caption": "Appendix", "chapters": [{"file": f} for f in APPENDIX]},
     ]
