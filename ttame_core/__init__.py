@@ -39,6 +39,7 @@ def lazy(
 
 MODULES = {
     "attention": ("AttentionMechanism",),
+    "authors": ("load_released",),
     "classifiers.backbone": ("Backbone",),
     "classifiers.loading": ("list_taps", "load_backbone"),
     "errors": ("TTAMEError",),

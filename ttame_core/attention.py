@@ -64,6 +64,8 @@ class AttentionMechanism(nn.Module):
     squashed : bool
         Beyond the paper: an explainer's maps keep the sigmoid that they are trained with; their
         order is the same, their middle values are larger.
+    tallest : int, optional
+        Maps of more cells a side than this are computed with so many, as the released ones are.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class AttentionMechanism(nn.Module):
         scaled: bool = False,
         smoothing: float = 0.0,
         squashed: bool = False,
+        tallest: int | None = None,
     ):
         super().__init__()
         if not len(channels):
@@ -89,6 +92,8 @@ class AttentionMechanism(nn.Module):
         check_whole("taps", taps, 1, len(channels))
         check_whole("num_classes", num_classes, 1)
         check_number("smoothing", smoothing, 0, 100)
+        if tallest is not None:
+            check_whole("tallest", tallest, 1)
         flags = {"skip": skip, "batch_norm": batch_norm, "branches": branches}
         for name, flag in {**flags, "scaled": scaled, "squashed": squashed}.items():
             check_kind(name, flag, bool, "True or False")
@@ -101,6 +106,7 @@ class AttentionMechanism(nn.Module):
         # tokens know nothing of being neighbours: a transformer's maps are ragged, a CNN's not
         self.smoothing = smoothing
         self.squashed = squashed
+        self.tallest = tallest
         # classifiers' maps differ in scale by orders of magnitude; far from 1 the skip connection
         # drowns the branch, the sigmoid saturates, and no learning rate suits all taps
         self.scales: Tensor | None
@@ -124,12 +130,14 @@ class AttentionMechanism(nn.Module):
 
         Takes the tapped maps ``(B, C_i, h_i, w_i)``, of more than there are branches the last, and
         the classes ``(B, k)`` int64 wanted of each image, all K by default. Gives ``(B, k, h_e,
-        w_e)`` with ``(h_e, w_e)`` the size of the largest feature map.
+        w_e)`` with ``(h_e, w_e)`` the size of the largest feature map, or ``tallest``.
         """
         features = features[-len(self.branches) :]
         if self.scales is not None:
             features = [f / scale for f, scale in zip(features, self.scales, strict=True)]
         size = max((tuple(f.shape[-2:]) for f in features), key=lambda s: s[0] * s[1])
+        if self.tallest and max(size) > self.tallest:
+            size = tuple(max(1, side * self.tallest // max(size)) for side in size)
         weights = self.fusion.weight.flatten(1).split(self.channels, dim=1)  # K x C_i each
         logits: Any = 0.0
         for branch, weight, feature in zip(self.branches, weights, features, strict=True):

@@ -47,6 +47,7 @@ class TTAME(nn.Module):
     """
 
     seed: int | None  # None where the weights are a file's
+    notes: dict[str, str]  # what else its file says of it, such as how it was trained
 
     @torch.inference_mode(False)
     def __init__(self, backbone: Backbone, variant: str | dict = "proposed", seed: int = 0):
@@ -54,7 +55,7 @@ class TTAME(nn.Module):
         check_backbone(backbone)
         options = options_of(variant)
         check_seed(seed)
-        self.backbone, self.variant, self.seed = backbone, variant, int(seed)
+        self.backbone, self.variant, self.seed, self.notes = backbone, variant, int(seed), {}
         channels = [shape[0] for shape in backbone.shapes]
         with torch.random.fork_rng(devices=[]):  # a seed of its own, and none taken from the caller
             torch.manual_seed(self.seed)
@@ -134,7 +135,8 @@ class TTAME(nn.Module):
     def save(self, path: str | Path, half: bool = False, **metadata: str) -> None:
         """Write the attention mechanism and what it belongs to, as safetensors.
 
-        In half precision the file is half as large; ``metadata`` are further entries of its header.
+        In half precision the file is half as large; ``metadata`` are entries of its header beside
+        the explainer's ``notes``.
         A TTAMEError is raised for what is no path or no text, and if the file cannot be written.
         """
         check_kind("path", path, PATH, "the name of a file to write, such as 'mine.safetensors'")
@@ -144,7 +146,9 @@ class TTAME(nn.Module):
         if half:
             state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
         with atomic_path(path) as temporary:
-            temporary.write_bytes(_in_order(to_bytes(state, {**metadata, **self.identity()})))
+            temporary.write_bytes(
+                _in_order(to_bytes(state, {**self.notes, **metadata, **self.identity()}))
+            )
 
     @classmethod
     def load(cls, path: str | Path, backbone: Backbone) -> "TTAME":
@@ -179,6 +183,7 @@ class TTAME(nn.Module):
                 "anew, or take a whole copy"
             ) from error
         explainer.seed = None
+        explainer.notes = {key: said for key, said in metadata.items() if key not in expected}
         return explainer.eval()
 
     @staticmethod

@@ -68,8 +68,11 @@ def load_weights(model: nn.Module, weights: Any, where: str = "the state dict") 
     model.load_state_dict({**own, **state}, strict=False)
 
 
-def read_state(path: str | Path) -> Mapping[str, Any]:
-    """Read a safetensors file, or a dict that torch saved; raise a TTAMEError if it is neither."""
+def read_state(path: str | Path, saved: str = "model.state_dict()") -> Mapping[str, Any]:
+    """Read a safetensors file, or a dict that torch saved; raise a TTAMEError if it is neither.
+
+    ``saved`` is what to save of a file whose other contents would run code, as Python has it.
+    """
     if not isinstance(path, str | Path):
         raise TTAMEError(
             f"weights are {type(path)}; expected 'DEFAULT', None, a file or a state dict: model.state_dict()"
@@ -85,9 +88,7 @@ def read_state(path: str | Path) -> Mapping[str, Any]:
         )
     with path.open("rb") as file:
         start = file.read(64)
-    expected = (
-        "expected .safetensors, or a state dict saved with torch.save(model.state_dict(), ...)"
-    )
+    expected = f"expected .safetensors, or a state dict saved with torch.save({saved}, ...)"
     cannot = f"{path} cannot be read as weights"
     # by content: .pt, .pth, .bin and .safetensors are given to either
     safetensors = start[8:9] == b"{"
@@ -109,7 +110,7 @@ def read_state(path: str | Path) -> Mapping[str, Any]:
         if pickled := re.search(r"GLOBAL (\S+)", str(error)):
             raise TTAMEError(
                 f"{cannot}: beside tensors it holds {pickled[1]}, and to load that would run code of the file. Where you "
-                "trust it, load it with weights_only=False, and save its state dict alone: torch.save(model.state_dict(), ...)"
+                f"trust it, load it with weights_only=False, and save its state dict alone: torch.save({saved}, ...)"
             ) from error
         # torch's advice is to load it all the same, by whatever code it holds
         words = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
