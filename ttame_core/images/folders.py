@@ -11,7 +11,7 @@ import tempfile
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,9 @@ class ImageFolder(Dataset):
         What to do with an image or a folder that cannot be read. ``raise`` looks at headers now,
         and what is damaged further in is an error when it is read; ``skip`` reads each image
         whole now, and warns of those that are left out.
+    listed : mapping of str to int, optional
+        The images to take, in this order, by the names of their files wherever in the folder they
+        lie, with their classes, which items then say as ``label``; see `read_list`.
 
     Attributes
     ----------
@@ -60,7 +63,8 @@ class ImageFolder(Dataset):
     Raises
     ------
     TTAMEError
-        For a missing or empty folder, a part beyond its end, or an unreadable image.
+        For a missing or empty folder, a part beyond its end, an image that is listed and missing or
+        there twice, or an unreadable image.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class ImageFolder(Dataset):
         part: slice | None = None,
         seed: int = 0,
         on_error: str = "raise",
+        listed: Mapping[str, int] | None = None,
     ):
         check_kind("root", root, (str, os.PathLike), "the path of a folder of images")
         check_kind("part", part, (slice, type(None)), "a slice of images, such as slice(0, 100)")
@@ -83,6 +88,8 @@ class ImageFolder(Dataset):
             raise TTAMEError(f"there is no image folder {name}; correct the path")
         report = (lambda error: warnings.warn(str(error), stacklevel=4)) if skip else refuse
         files = image_files(self.root, report)
+        if listed is not None:
+            files = _named(listed, files, name)
         if part is not None:
             order = np.random.default_rng(seed).permutation(len(files))
             first, last = part.start or 0, len(files) if part.stop is None else part.stop
@@ -111,8 +118,9 @@ class ImageFolder(Dataset):
                     raise TTAMEError(f"{error}; or {asked}") from error
                 self.skipped.append(self._id(file))
                 why = why or f"the first: {error}"
-        known = imagenet_folders()
-        self.labels = known if {*map(_class, self.files)} <= known.keys() else {}
+        self.class_of = _class if listed is None else _file
+        known = imagenet_folders() if listed is None else listed
+        self.labels = known if {*map(self.class_of, self.files)} <= known.keys() else {}
         if not self.files:
             raise TTAMEError(f"none of the {len(files)} images in {name} can be read; {why}")
         if self.skipped:
@@ -151,13 +159,68 @@ class ImageFolder(Dataset):
         except TTAMEError as error:  # no crop of it is possible
             raise TTAMEError(f"{printable(file)}: {error}") from error
         if self.labels:
-            item["label"] = self.labels[_class(file)]
+            item["label"] = self.labels[self.class_of(file)]
         return item
 
 
 def _class(file: Path) -> str:
     """Name the folder that an image is in, or the tar file."""
     return file.parent.name.removesuffix(TAR)
+
+
+def _file(file: Path) -> str:
+    """Name an image's file, by which lists know its class."""
+    return file.name
+
+
+def read_list(path: str | Path) -> dict[str, int]:
+    """Read a list of images, a line ``ILSVRC2012_val_00010011.JPEG 248``: file and class index.
+
+    Returns the classes by the names of the files, in the list's order. Raises a TTAMEError for a
+    list that is missing or empty, and for a line that is malformed or names a file again.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise TTAMEError(
+            f"the list of images {printable(path)} cannot be read ({error}); correct the path"
+        ) from error
+    listed: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where, (name, *index) = f"{printable(path)}, line {number}", line.strip().rsplit(None, 1)
+        if "/" in name or not (index and index[0].isascii() and index[0].isdigit()):
+            raise TTAMEError(
+                f"{where} is {line!r}; expected a file's name and its class: 'ILSVRC2012_val_00010011.JPEG 248'"
+            )
+        if name in listed:
+            raise TTAMEError(f"{where} names {name} again; remove one of its lines")
+        listed[name] = int(index[0])
+    if not listed:
+        raise TTAMEError(f"the list of images {printable(path)} is empty; take a whole copy")
+    return listed
+
+
+def _named(names: Iterable[str], files: Iterable[Path], folder: str) -> list[Path]:
+    """Find files by their names; a TTAMEError tells of those that are missing or there twice."""
+    places: dict[str, list[Path]] = {name: [] for name in names}
+    for file in files:
+        places.get(file.name, []).append(file)
+    missing = [name for name, found in places.items() if not found]
+    if missing:
+        raise TTAMEError(
+            f"{len(missing)} of {len(places)} listed images are not in {folder}, the first {missing[0]!r}; expected all "
+            "of them, in that folder or in folders of classes in it: add them, or take another list"
+        )
+    for name, found in places.items():
+        if len(found) > 1:
+            raise TTAMEError(
+                f"the listed image {name!r} is in {folder} more than once: {', '.join(map(printable, found[:3]))}; "
+                "remove all but one"
+            )
+    return [found[0] for found in places.values()]
 
 
 @lru_cache

@@ -12,7 +12,8 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 import ttame_core as tt
-from ttame_core.images.folders import check_writable, evenly, find_photos
+from tests.commands import ROOT
+from ttame_core.images.folders import check_writable, evenly, find_photos, read_list
 from ttame_core.images.listing import image_files
 from ttame_core.images.reading import centre_crop
 
@@ -47,6 +48,64 @@ def test_folders_of_imagenet_classes_give_labels(tmp_path):
     assert [item["label"] for item in images] == [0, 217]  # tench, English springer
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
     assert not any("label" in item for item in tt.ImageFolder(tmp_path, centre_crop(8, 8)))
+
+
+@pytest.mark.parametrize("layout", ["flat", "folders of classes"])
+def test_listed_images_are_found_by_name_and_have_the_lists_classes(layout, tmp_path):
+    for i, wnid in enumerate(["n01440764", "n02102040", "n02102040"]):
+        folder = tmp_path / "val" / ("" if layout == "flat" else wnid)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / f"{i}.png")
+    (tmp_path / "list.txt").write_text("2.png 7 \n\n0.png\t999\n")
+    listed = read_list(tmp_path / "list.txt")
+    assert list(listed.items()) == [("2.png", 7), ("0.png", 999)]
+    images = tt.ImageFolder(tmp_path / "val", centre_crop(8, 8), listed=listed)
+    red = [round(float(item["image"][0, 0, 0]) * 255) for item in images]
+    assert [(name, item["label"]) for name, item in zip(red, images, strict=True)] == [
+        (2, 7),
+        (0, 999),
+    ]
+
+
+@pytest.mark.happens(
+    "Files",
+    "a list of images with a line that is malformed, doubled, or of an image that is missing",
+    "refused; the line or the image is named",
+)
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("a.png 1\na.png 2\n", r"list\.txt, line 2 names a\.png again"),
+        ("a.png\n", r"list\.txt, line 1 is 'a\.png'; expected a file's name and its class"),
+        ("a.png one\n", r"line 1 is 'a\.png one'"),
+        ("a.png -1\n", r"line 1 is 'a\.png -1'"),
+        ("\nval/a.png 1\n", r"line 2 is 'val/a\.png 1'"),
+        ("\n", r"list\.txt is empty"),
+        ("a.png 1\nc.png 3\n", r"1 of 2 listed images are not in .*, the first 'c\.png'"),
+        ("b.png 1\n", r"listed image 'b\.png' is in .* more than once: .*b\.png, .*one/b\.png"),
+    ],
+)
+def test_a_list_that_cannot_be_followed_names_the_line_or_the_image(lines, told, tmp_path):
+    (tmp_path / "val" / "one").mkdir(parents=True)
+    for name in ("a.png", "b.png", "one/b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "val" / name)
+    (tmp_path / "list.txt").write_text(lines)
+    with pytest.raises(tt.TTAMEError, match=told):
+        listed = read_list(tmp_path / "list.txt")
+        tt.ImageFolder(tmp_path / "val", centre_crop(8, 8), listed=listed)
+    with pytest.raises(tt.TTAMEError, match=r"none\.txt cannot be read"):
+        read_list(tmp_path / "none.txt")
+
+
+def test_the_papers_own_lists_are_read():
+    lists = ROOT.parent / "shared" / "data" / "lists"
+    if not lists.is_dir():
+        pytest.skip(f"the paper's lists are not in {lists}")
+    val, test = (read_list(lists / f"{part}_2000.txt") for part in ("Validation", "Evaluation"))
+    assert (len(val), len(test)) == (2000, 2000) and not val.keys() & test.keys()
+    assert {*val.values(), *test.values()} <= {*range(1000)}
+    assert next(iter(test.items())) == ("ILSVRC2012_val_00010011.JPEG", 248)
+    assert next(iter(val.items())) == ("ILSVRC2012_val_00029767.JPEG", 332)
 
 
 @pytest.mark.parametrize("size", [24, 300, 501])
