@@ -17,6 +17,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from ttame_core.classifiers.fast import batch_that_suits
+from ttame_core.classifiers.taps import ATTENTION_NORMS
 from ttame_core.explainer import TTAME, Explanation
 
 WHOLE_BACKBONE, WHOLE_ATTENTION = "whole backbone", "whole attention"
@@ -27,9 +28,9 @@ def stages(model: nn.Module, taps: tuple[str, ...]) -> list[str]:
     """Name the parts of a model that can be randomised, from the head down.
 
     These are modules that hold parameters, and parameters that belong to no layer, by as many parts
-    of their names as the taps' names have.
+    of their names as the taps' names have, or as the blocks' whose norms are tapped.
     """
-    depth = max(tap.count(".") for tap in taps) + 1
+    depth = max(tap.count(".") + (tap.rpartition(".")[2] not in ATTENTION_NORMS) for tap in taps)
     names = []
     for name, module in model.named_modules():
         if _reset(module):

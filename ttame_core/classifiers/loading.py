@@ -257,6 +257,8 @@ def _build_torchvision(name: str, published: str | None, options: dict):
     preprocessing = own.of_size(options.get("image_size", options.get("input_size")))
     other_size = preprocessing != own and "image_size" in options
     model = torchvision.models.get_model(name, weights=None if other_size else chosen, **options)
+    if chosen is None and isinstance(model, VisionTransformer):
+        model.heads.head.reset_parameters()  # torchvision's is 0: all images would be alike to it
     if chosen and other_size:
         state = chosen.get_state_dict(check_hash=True)
         side, patch = preprocessing.image_size, model.patch_size
@@ -320,6 +322,7 @@ def _build_vit_tiny(name: str, published: str | None, options: dict):
         )
     size = {"image_size": 224, "patch_size": 16, "num_layers": 12, "num_heads": 3}
     model = VisionTransformer(**{**size, "hidden_dim": 192, "mlp_dim": 768, **options})
+    model.heads.head.reset_parameters()
     # timm's vit_tiny_patch16_224 was trained so, and its weights fit here under other names
     half = (0.5, 0.5, 0.5)
     own = Preprocessing(resize=248, interpolation="bicubic", mean=half, std=half)

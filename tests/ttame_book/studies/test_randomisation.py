@@ -8,6 +8,7 @@ import torch
 
 import ttame_core as tt
 from ttame_book.studies import randomisation
+from ttame_core.classifiers.taps import attention_norms
 
 
 @pytest.fixture
@@ -26,7 +27,9 @@ def test_stages_go_from_the_head_to_the_first_layer(explainer):
     order = randomisation.stages(model, explainer.backbone.taps)
     assert order[:3] == ["fc", "layer4", "layer3"] and order[-1] == "conv1"
     vit = tt.load_backbone("demo_vit")
-    assert randomisation.stages(vit.model, vit.taps)[:2] == ["heads.head", "encoder.ln"]
+    order = randomisation.stages(vit.model, vit.taps)
+    assert order[:2] == ["heads.head", "encoder.ln"]
+    assert randomisation.stages(vit.model, attention_norms(vit.model, vit.taps)) == order
 
 
 def test_each_stage_is_randomised_on_top_of_those_before(explainer):

@@ -380,3 +380,12 @@ def test_every_published_head_of_torchvision_is_of_imagenets_classes():
         for entry in torchvision.models.get_model_weights(name)
     ]
     assert len(heads) > 100 and set(heads) == {IMAGENET_CLASSES, ()}
+
+
+@pytest.mark.parametrize(("name", "options"), [("vit_b_16", {"image_size": 32}), ("vit_ti_16", {})])
+def test_a_random_vit_tells_images_apart(name, options):
+    model, _ = loading.build(name, None, {}, **options)
+    images = torch.rand(2, 3, model.image_size, model.image_size)
+    with torch.no_grad():
+        first, second = model(images)
+    assert not torch.allclose(first, second, atol=1e-3)
