@@ -15,6 +15,7 @@ from ttame_book.editions.configuration import Configuration, project_root
 from ttame_book.editions.graph import STEPS, needed, step_key
 from ttame_book.editions.keys import result_key
 from ttame_book.editions.schema import check
+from ttame_book.editions.splits import lists_of
 from ttame_core.errors import TTAMEError
 
 # an OpenMP thread that waits sleeps, in every job: on a busy machine two that spin are 40 times slower
@@ -36,7 +37,12 @@ EDITION = Configuration.read(
     results=config.get("results"),
 )
 for name, file in EDITION.missing.items():
-    print(f"{name} is left out: its weights {file} are not there", file=sys.stderr)
+    print(f"{name} is left out: {file} is not there", file=sys.stderr)
+if not EDITION.backbones:
+    raise TTAMEError(f"edition {EDITION.name} has none of its files; put one there at least")
+for name, spec in EDITION.config["data"].items():
+    if "lists" in spec and not lists_of(spec, EDITION.root):
+        print(f"images of {name} are drawn: {spec['lists']['test']} is not there", file=sys.stderr)
 RESULTS = os.path.relpath(EDITION.results)
 BACKBONE_OF = {EDITION.folder(name).name: name for name in EDITION.backbones}
 OWN = ["00_explain", "01_own_model"] if EDITION.config.get("own") else []

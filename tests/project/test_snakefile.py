@@ -24,14 +24,24 @@ STUDIED = {"demo_vit"}
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory):
     """The plan of a smoke edition that has everything: a dict a job, of its rule, files and command."""
-    place = tmp_path_factory.mktemp("plan")
-    shutil.copytree(ROOT / "config", place / "config")
+    place = project_in(tmp_path_factory.mktemp("plan"))
     file = place / "config" / "smoke.yaml"
     file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "own": True}))
+    return planned(place, "edition=smoke", "retrain=true")
+
+
+def project_in(place):
+    """A project in a folder, with configurations of its own."""
+    shutil.copytree(ROOT / "config", place / "config")
     for name in ("Snakefile", "notebooks", "book"):
         (place / name).symlink_to(ROOT / name)
+    return place
+
+
+def planned(place, *given):
+    """The jobs that Snakemake plans: a dict a job, of its rule, files and command."""
     plan = ("--dry-run", "--printshellcmds", "--cores", "1")
-    done = call("snakemake", *plan, "--config", "edition=smoke", "retrain=true", cwd=place)
+    done = call("snakemake", *plan, "--config", *given, cwd=place)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     found = []
     for block in re.split(r"\n(?=(?:local)?rule \w+:)", done.stdout + done.stderr)[1:]:
@@ -85,7 +95,7 @@ def test_every_step_runs_once_for_each_of_its_backbones_and_into_its_folder(jobs
         assert {target} <= job["output"] and f"mv {target}.part.ipynb {target}" in job["command"]
         assert "-r edition smoke -r results results" in job["command"]
     for step in STEPS:
-        own = BACKBONES if step.among in ("backbones", "scored") else STUDIED
+        own = BACKBONES if step.among in ("backbones", "trained", "scored") else STUDIED
         assert sorted(ran[step.notebook]) == sorted(own)
     assert all(ran[notebook] == [None] for notebook in OTHERS)
 
@@ -115,6 +125,30 @@ def test_a_job_waits_for_what_its_notebook_reads_and_writes_what_its_step_says(j
     written = {target for *_, target in runs_of(jobs)}
     assert written <= book["input"] and set.union(*made.values()) <= book["input"]
     assert {f"book/{file.name}" for file in (ROOT / "book").glob("*.md")} <= book["input"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("edition", ["released", "rehearsal"])
+def test_the_papers_classifiers_are_planned_with_released_explainers_or_random(edition, tmp_path):
+    place, names = project_in(tmp_path), ["vgg16", "resnet50", "vit_b_16"]
+    files = [f"lists/{part}_2000.txt" for part in ("Validation", "Evaluation")]
+    files += [f"released/{name}_TTAME.ckpt" for name in names[:2]]
+    for file in ("imagenet/val/a.png", *files) if edition == "released" else ():
+        (place / "data" / file).parent.mkdir(parents=True, exist_ok=True)
+        (place / "data" / file).touch()
+    ran = defaultdict(list)
+    for notebook, _, backbone, job, _ in runs_of(planned(place, f"edition={edition}")):
+        ran[notebook].append(backbone)
+        assert edition == "rehearsal" or not any("explainer" in file for file in job["input"])
+    expected = {step.notebook: sorted(names) for step in STEPS if step.among != "converged"}
+    if edition == "released":  # two of three files are there, and nothing is trained
+        left = [step.notebook for step in STEPS if step.among in ("backbones", "scored")]
+        expected = dict.fromkeys(left, tuple(sorted(names[:2])))
+        assert left == sorted({*left} - {"03_train", "07_ablations", "08_hyperparameters"})
+    assert {k: sorted(v) for k, v in ran.items()} == {
+        **{k: list(v) for k, v in expected.items()},
+        "12_compare": [None],
+    }
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from ttame_book.editions.schema import folder_name, read_yaml, validate
-from ttame_book.editions.splits import DATA
+from ttame_book.editions.splits import DATA, lists_of
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.methods.registry import METHODS
 from ttame_core.recipes import TRAINED
@@ -127,12 +127,13 @@ class Configuration:
 
     @property
     def missing(self) -> dict[str, Path]:
-        """Optional backbones whose file of weights is not there, with the file's path."""
-        files = {
-            name: self.root / entry["weights"]
-            for name, entry in self.config["backbones"].items()
-            if entry.get("optional") and Path(entry.get("weights") or "").suffix
-        }
+        """Backbones left out as their file is not there: optional weights, a released explainer."""
+        files = {}
+        for name, entry in self.config["backbones"].items():
+            if "released" in entry:
+                files[name] = self.root / entry["released"]
+            elif entry.get("optional") and Path(entry.get("weights") or "").suffix:
+                files[name] = self.root / entry["weights"]
         return {name: file for name, file in files.items() if not file.is_file()}
 
     @property
@@ -148,10 +149,15 @@ class Configuration:
         ]
 
     @property
+    def trained(self) -> list[str]:
+        """Names of those of its backbones that explainers are trained for, not released ones."""
+        return [name for name in self.backbones if "released" not in self.config["backbones"][name]]
+
+    @property
     def studied(self) -> list[str]:
         """Names of those of its backbones that ablations and the grid search are run for."""
-        chosen = self.config["ablate"].get("backbones", self.backbones)
-        return [name for name in chosen if name not in self.missing]
+        chosen = self.config.get("ablate", {}).get("backbones", self.trained)
+        return [name for name in chosen if name in self.trained]
 
     @property
     def converged(self) -> list[str]:
@@ -191,8 +197,20 @@ class Configuration:
     def weights(self, backbone: str) -> list[Path]:
         """Files of a backbone's weights, where they are files of the project's or the user's."""
         given = self.entry(backbone).get("weights") or ""
-        files = [SHIPPED / f"{backbone}.safetensors", self.root / given]
+        released = self.entry(backbone).get("released", "")
+        files = [SHIPPED / f"{backbone}.safetensors", self.root / given, self.root / released]
         return [file for file in files if file.is_file()]
+
+    def lists(self, backbone: str) -> dict[str, str]:
+        """What the lists of a backbone's images say; a TTAMEError is raised if one is not there."""
+        spec = self.config["data"][self.entry(backbone)["data"]]
+        files = lists_of(spec, self.root)
+        try:
+            return {split: file.read_text("utf-8") for split, file in files.items()}
+        except (OSError, ValueError) as error:
+            raise TTAMEError(
+                f"a list of images cannot be read ({error}); put it there, or correct the path"
+            ) from error
 
     def hold(self, run: str) -> FileLock:
         """Keep the results for a run of a name until the lock is released or its process ends.

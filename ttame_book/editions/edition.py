@@ -16,6 +16,7 @@ from ttame_book.editions.keys import training_key
 from ttame_book.editions.loadable import check_loadable
 from ttame_book.editions.splits import open_images
 from ttame_book.editions.trained import Training
+from ttame_core.authors import OWN, Released, read_released
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.heads import warm_backbone
 from ttame_core.classifiers.loading import known_names, load_backbone
@@ -54,24 +55,35 @@ class Edition(Configuration):
         entry = self.entry(name)
         for module in self.classifier_code(name):
             import_module(module)  # the demo's registers its classifiers
-        weights = entry.get("weights", "DEFAULT")
+        released = "released" in entry
+        weights = entry.get("weights", OWN if released else "DEFAULT")
         retrained = self.home / "backbones" / f"{name}.safetensors"  # by 02_backbones
         if weights == "DEFAULT" and retrained.is_file():
             weights = retrained
         elif weights and Path(weights).suffix:
             weights = self.root / weights
-        taps, masking = taps or entry.get("taps"), masking or entry.get("masking")
-        backbone = load_backbone(
-            name,
-            weights,
-            taps,
-            masking=masking,
-            preprocessing=entry.get("preprocessing"),
-            precision=self.config.get("precision", "auto"),
-        )
+        load = self.released(name).backbone if released else partial(load_backbone, name)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)  # random weights are the same in every notebook
+            backbone = load(
+                weights=weights,
+                taps=taps or entry.get("taps"),
+                masking=masking or entry.get("masking"),
+                preprocessing=entry.get("preprocessing"),
+                precision=self.config.get("precision", "auto"),
+            )
         backbone.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
         self.precisions[name] = backbone.precision
         return backbone
+
+    def released(self, name: str) -> Released:
+        """Read the released checkpoint of a backbone; a TTAMEError is raised if it is another's."""
+        found = read_released(self.root / self.entry(name)["released"])
+        if found.classifier != name:
+            raise TTAMEError(
+                f"backbones.{name}.released: {found.path} explains {found.classifier}; expected the file of {name}"
+            )
+        return found
 
     def images(self, backbone: Backbone, split: str) -> Any:
         """Open a split of a backbone's images, cropped and resized as its weights ask for.
@@ -92,13 +104,18 @@ class Edition(Configuration):
         return Recipe(**settings, loss=loss)
 
     def variant(self, backbone: str) -> str:
-        """Return which variant of the attention mechanism is trained."""
+        """Return which variant of the attention mechanism is trained, or that it is a released one.
+
+        Of a released one it is said whose classifier it explains: the file's, or other weights.
+        """
+        if "released" in (entry := self.entry(backbone)):
+            return f"released, classifier: {entry.get('weights', OWN)}"
         return self._training(backbone).get("variant", "proposed")
 
     def _training(self, backbone: str) -> dict[str, Any]:
         entry = self.entry(backbone)
         of_data = self.config["data"][entry["data"]].get("recipe", {})
-        return {**self.config["train"], **of_data, **entry.get("train", {})}
+        return {**self.config.get("train", {}), **of_data, **entry.get("train", {})}
 
     def training_files(self, backbone: str, method: str = "t-tame") -> tuple[Path, Path]:
         """Where a backbone's trained explainer and the history of its training lie."""
@@ -114,7 +131,8 @@ class Edition(Configuration):
         ``file`` is the name of the Parquet or CSV file that a notebook wrote into each one's
         folder; a TTAMEError is raised if a backbone has none yet.
         """
-        files = {name: self.folder(name) / file for name in backbones or self.backbones}
+        names = self.backbones if backbones is None else backbones
+        files = {name: self.folder(name) / file for name in names}
         missing = [name for name, path in files.items() if not path.is_file()]
         if missing:
             raise TTAMEError(
@@ -154,9 +172,11 @@ class Edition(Configuration):
         Raises
         ------
         NotServedError
-            If the method cannot serve the backbone.
+            If the method cannot serve the backbone, or its explainer is a released one.
         """
         trained, name_of = TRAINED[method], backbone.name
+        if "released" in self.entry(name_of):
+            raise NotServedError(f"{name_of} has a released explainer; none is trained here")
         if backbone.tokens and trained.on_tokens is None:
             raise NotServedError(f"{name_of} works on tokens, {method} is for CNNs")
         apart = trained.settings | ((trained.on_tokens or {}) if backbone.tokens else {})
@@ -200,11 +220,16 @@ class Edition(Configuration):
         progress: Tell | None = None,
         method: str = "t-tame",
     ) -> TTAME:
-        """Load a backbone's explainer; where there is none of this recipe, train it first.
+        """Load a backbone's explainer, a released one where the edition names its file.
+
+        Where there is none of this recipe, it is trained first.
 
         ``progress`` is called with (steps done, steps in all) while training. A NotServedError is
         raised if the method, a key of `TRAINED`, cannot serve the backbone.
         """
+        entry = self.entry(backbone.name)
+        if "released" in entry and method == "t-tame":
+            return self.released(backbone.name).explainer(backbone, entry.get("weights", OWN))
         training = self.training(backbone, method=method)
         the_editions = self.home / training.file.relative_to(self.results)
         return training.explainer([the_editions], progress)

@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ttame_book.editions.splits import lists_of
 from ttame_core.errors import TTAMEError
 from ttame_core.images.decoding import printable
-from ttame_core.images.folders import ImageFolder, check_split
+from ttame_core.images.folders import ImageFolder, check_split, read_list
 from ttame_core.images.listing import identity, image_files
 from ttame_core.images.reading import Preprocessing, random_resized, to_tensor
 
@@ -20,8 +21,9 @@ def open_split(
 ) -> ImageFolder:
     """Open a split of a folder that holds ``train`` and ``val``, as a configuration describes it.
 
-    ``test`` and ``val`` are disjoint draws from the folder ``val``, as in Sec. IV-A. They are
-    cropped as the classifier's weights ask for; ``train`` is cropped at random.
+    ``test`` and ``val`` are parts of the folder ``val``: those that lists name, or disjoint draws,
+    as in Sec. IV-A. They are cropped as the classifier's weights ask for; ``train`` is cropped at
+    random.
 
     Parameters
     ----------
@@ -37,24 +39,42 @@ def open_split(
     Raises
     ------
     TTAMEError
-        For what `ImageFolder` refuses, and where a link makes a file a part of both folders.
+        For what `ImageFolder` and `read_list` refuse, where a link makes a file a part of both
+        folders, and where two lists name one image.
     """
     check_split(split)
     folder = root / spec["root"] / ("train" if split == "train" else "val")
+    part, listed = None, None
     if split == "train":
         part = slice(spec["train"]) if spec.get("train") else None
         transform = preprocessing.random_crop
         if spec.get("train_crop") == "random-resized":
             transform = random_resized(preprocessing.image_size, preprocessing.interpolation)
     else:
-        part = (
-            slice(spec["val"]) if split == "val" else slice(spec["val"], spec["val"] + spec["test"])
-        )
         transform = partial(_as_cropped_before, preprocessing=preprocessing)
-    images = ImageFolder(folder, transform, part, on_error=spec.get("on_error", "raise"))
+        if lists := lists_of(spec, root):
+            listed = _read_apart(lists)[split]
+        elif split == "val":
+            part = slice(spec["val"])
+        else:
+            part = slice(spec["val"], spec["val"] + spec["test"])
+    on_error = spec.get("on_error", "raise")
+    images = ImageFolder(folder, transform, part, on_error=on_error, listed=listed)
     if split == "train":
         _check_apart(images.files, folder.with_name("val"))
     return images
+
+
+def _read_apart(lists: dict[str, Path]) -> dict[str, dict[str, int]]:
+    """Read the lists of all splits; raise a TTAMEError where two of them name one image."""
+    listed = {split: read_list(file) for split, file in lists.items()}
+    shared = [name for name in listed["val"] if name in listed["test"]]
+    if shared:
+        raise TTAMEError(
+            f"{len(shared)} images are in both {lists['val']} and {lists['test']}, the first {shared[0]!r}; expected "
+            "other images to validate and to test on"
+        )
+    return listed
 
 
 def _check_apart(train: list[Path], val: Path) -> None:

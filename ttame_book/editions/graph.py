@@ -30,7 +30,7 @@ class Step:
         Files of the backbone's folder that earlier steps wrote.
     photographs : tuple of str
         Parts of a folder of photographs that it reads.
-    among : {"backbones", "scored", "studied", "converged"}
+    among : {"backbones", "trained", "scored", "studied", "converged"}
         Property of the edition that lists the backbones.
     timed : bool
         Whether it takes times, so that on a GPU nothing may run beside it.
@@ -59,6 +59,7 @@ STEPS = (
         (EXPLAINER, "training.csv"),
         ("train", "trained"),
         photographs=TRAINING,
+        among="trained",
     ),
     Step(
         "04_evaluate",
@@ -139,6 +140,8 @@ def step_key(edition: Configuration, step: Step, backbone: str) -> str:
     """Key of what a step writes for a backbone: code, settings, photographs and weights."""
     entry = edition.entry(backbone)
     settings: dict[str, Any] = {"entry": entry, "data": edition.config["data"][entry["data"]]}
+    if lists := edition.lists(backbone):
+        settings["lists"] = lists
     of_all = ("seed", "precision") if "precision" in edition.config else ("seed",)
     for name in (*of_all, *step.settings):
         section, _, part = name.partition(".")

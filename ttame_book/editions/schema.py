@@ -27,6 +27,8 @@ REGISTRIES: dict[str, list[str | None]] = {
 """Names that the schema leaves to those who define them."""
 TAKEN = ("summary", "backbones", "logs", "book", "variations")
 """Folders of an edition's results that are no backbone's."""
+OF_TRAINING = ("train", "ablate", "tune")
+"""Sections that an edition has, unless all its explainers are released ones."""
 DRAFT = jsonschema.Draft202012Validator
 # no number that is not finite, and no 3.0 for a whole one
 NUMBERS = DRAFT.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int).redefine(
@@ -76,6 +78,10 @@ def validate(config: Any, root: Path, source: str) -> None:
     A TTAMEError names the place, the value and what was expected; for an unknown key the nearest.
     """
     check(config, root, source)
+    trained = [name for name, entry in config["backbones"].items() if "released" not in entry]
+    lacking = [section for section in OF_TRAINING if section not in config]
+    if trained and lacking:
+        raise TTAMEError(f"{source}, top level: {', '.join(lacking)} must be given")
     if not any(entry.get("scored", True) for entry in config["backbones"].values()):
         raise TTAMEError(f"{source}, backbones: none is scored; expected one, for the tables")
     for place, kind, name, valid in _references(config):
@@ -129,7 +135,7 @@ def _references(config: dict[str, Any]) -> Iterator[tuple[str, str, str, Iterabl
     scored = [name for name, entry in backbones.items() if entry.get("scored", True)]
     for family, name in config.get("claims", {}).items():
         yield f"claims.{family}", "backbone", name, scored
-    for name in config["ablate"].get("backbones", ()):
+    for name in config.get("ablate", {}).get("backbones", ()):
         yield "ablate.backbones", "backbone", name, backbones
 
 

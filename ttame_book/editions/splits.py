@@ -17,6 +17,17 @@ DATA = {
 """The module whose ``open_split`` opens a split of each kind of data."""
 
 
+def lists_of(spec: dict[str, Any], root: Path) -> dict[str, Path]:
+    """Files that list the images of ``val`` and ``test``; none where these are drawn.
+
+    They are drawn where a configuration has no lists, and where it says how many to draw and no
+    list is there: who has ImageNet need not have the paper's lists.
+    """
+    files = {split: root / file for split, file in spec.get("lists", {}).items()}
+    drawn = "test" in spec and not any(file.is_file() for file in files.values())
+    return {} if drawn else files
+
+
 def open_images(
     config: dict[str, Any], name: str, split: str, root: Path, preprocessing: "Preprocessing"
 ) -> Any:

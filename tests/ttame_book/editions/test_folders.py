@@ -30,6 +30,27 @@ def test_val_and_test_are_disjoint_draws(folders):
         open_split({**spec, "test": 13}, "test", folders, small)
 
 
+def test_listed_splits_are_the_lists_and_drawn_only_where_none_is_there(folders):
+    lists = {"val": "val.txt", "test": "test.txt"}
+    spec, small = {"root": str(folders), "lists": lists}, Preprocessing(8, 8)
+    drawn = {**spec, "val": 8, "test": 12}
+    assert len(open_split(drawn, "test", folders, small)) == 12
+    (folders / "val.txt").write_text("03.png 5\n")
+    for each in (spec, drawn):  # one of the two is there: the other is not drawn
+        with pytest.raises(tt.TTAMEError, match=r"test\.txt cannot be read"):
+            open_split(each, "test", folders, small)
+    (folders / "test.txt").write_text("19.png 1\n07.png 0\n")
+    for each in (spec, drawn):
+        parts = [open_split(each, split, folders, small) for split in ("val", "test")]
+        found = [[(item["id"], item["label"]) for item in part] for part in parts]
+        assert found == [[("class/03.png", 5)], [("class/19.png", 1), ("class/07.png", 0)]]
+        train = open_split(each, "train", folders, small)
+        assert len(train) == 20 and "label" not in train[0]
+    (folders / "test.txt").write_text("19.png 1\n03.png 5\n")
+    with pytest.raises(tt.TTAMEError, match=r"1 images are in both .*, the first '03\.png'"):
+        open_split(spec, "val", folders, small)
+
+
 def test_photographs_of_the_crops_size_are_tested_as_they_are(folders):
     pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
     for i in range(20):
