@@ -35,7 +35,7 @@ REFERENCE = (
 )
 APPENDIX = ("record", "trials")  # how the numbers in COMMITTED came about
 OVERVIEW, CLASSIFIERS = "12_compare", "02_backbones"
-DATA = {".csv", ".md", ".tex"}  # what of a run's outputs can be downloaded from its page
+DOWNLOADS = {".csv", ".md", ".tex", ".svg", ".pdf", ".png"}  # outputs that a page lets one download
 
 PAPER = {
     "Tables II, III": ("AD and IC of every method", ["12_compare", "04_evaluate"]),
@@ -259,7 +259,7 @@ def page(folder: Path, target: Path) -> dict[str, Any]:
         first.source = first.source.replace("\n", f": {manifest['parameters']['backbone']}\n", 1)
     target.parent.mkdir(parents=True, exist_ok=True)
     files = []
-    for file in (output for output in manifest["outputs"] if Path(output).suffix in DATA):
+    for file in (output for output in manifest["outputs"] if Path(output).suffix in DOWNLOADS):
         copy = target.with_name(f"{name}-{Path(file).name}")
         shutil.copy(folder / file, copy)
         files.append(copy.name)
@@ -291,7 +291,7 @@ def reproduce(manifest: dict[str, Any], files: list[str]) -> str:
     rows = "\n".join(f"| `{k}` | {code(v)} |" for k, v in manifest["parameters"].items())
     data = ""
     if files:
-        data = "\nData: " + ", ".join(f"{{download}}`{f} <{f}>`" for f in files) + "\n"
+        data = "\nData and figures: " + ", ".join(f"{{download}}`{f} <{f}>`" for f in files) + "\n"
     command = manifest["command"]
     ticks, colons = fence("`", command), fence(":", command)
     return (

@@ -148,7 +148,9 @@ def test_a_page_is_titled_by_its_backbone_and_begins_with_how_to_make_it_again(m
     assert "| `methods` | `['rise']` |" in box.source and "config/smoke.yaml" in box.source
     assert about["page"] == f"demo_vit/{NAME}" and about["commit"] == "abc123+"
     copied = {file.name: file.read_text() for file in folder.iterdir() if file.suffix != ".ipynb"}
-    assert copied == {f"{NAME}-means.csv": f"{NAME} means.csv"}  # what can be read, no more
+    shown = ("means.csv", "measures.svg")  # what can be read and seen, no more
+    assert copied == {f"{NAME}-{name}": f"{NAME} {name}" for name in shown}
+    assert f"{{download}}`{NAME}-measures.svg" in box.source
     assert f"{{download}}`{NAME}-means.csv" in box.source and "parquet" not in box.source
 
 

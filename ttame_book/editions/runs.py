@@ -92,14 +92,21 @@ class Run:
                 path.write_text(text)
             self.outputs.append(f"{name}{suffix}")
 
-    def save_figure(self, figure: Figure, name: str) -> None:
-        """Write a figure as PNG or, with a PDF beside it, as SVG, by the suffix of its name."""
-        names = [name, name.replace(".svg", ".pdf")] if name.endswith(".svg") else [name]
+    def save_figure(self, figure: Figure, name: str, data: pd.DataFrame | None = None) -> None:
+        """Write a figure by the suffix of its name, and what it shows as a table beside it.
+
+        A picture is written as PNG, what has lines and text (``.svg``) as SVG and as PDF; ``data``
+        as CSV.
+        """
+        stem, suffix = os.path.splitext(name)
+        names = [name, f"{stem}.pdf"] if suffix == ".svg" else [name]
         for each in names:
             with atomic_path(self.folder / each) as path:
                 undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
                 figure.savefig(path, metadata=undated.get(path.suffix))
         self.outputs += names
+        if data is not None:
+            self.save_table(data, f"{stem}.csv")
 
     def save_manifests(self, name: str) -> pd.DataFrame:
         """Write the manifests of all notebooks that ran for the edition's backbones as one file.

@@ -1,6 +1,6 @@
 """Curves and bars: scores, one row per image, go in; means and 95 % intervals are drawn."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, product
 from typing import Any
 
@@ -9,14 +9,27 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ttame_book.report.intervals import bootstrap_interval
+from ttame_book.report.names import RECIPE, ROLES, VARIANT, shown_name
 from ttame_core.methods.registry import CONTROLS, METHODS
 from ttame_core.metrics.measures import MEASURES, direction, measure_label
-from ttame_core.recipes import TRAINED
+from ttame_core.recipes import OURS, TRAINED
 
-WIDTH = 8.3
-"""Inches: 800 px on the page, so that text is there as large as it is told here."""
+WIDTH = 7.3
+"""Inches: 700 px, the page's column, so that text is there as large as it is told here."""
+GREY = "0.72"
+"""What has no role in a figure of all methods."""
+ROLE_COLOURS = dict(
+    zip(ROLES, ("#0173b2", "#d55e00", "#029e73", "#cc78bc", "#8a5a00"), strict=True)
+)
+"""Of seaborn's palette for all eyes."""
+ROLE_MARKERS = dict(zip(ROLES, "oDs^v", strict=True))
+ROLE_DASHES: dict[str, Any] = dict(
+    zip(ROLES, ("-", "-", (0, (5, 1.5)), (0, (2, 1)), (0, (5, 1, 1, 1))), strict=True)
+)
+"""For those who see no colours: of marks, and of curves."""
 INTERVAL: dict[str, Any] = {"errorbar": lambda values: bootstrap_interval(np.asarray(values))}
 """The tables' own: what is drawn and what is told are the same."""
 
@@ -91,26 +104,53 @@ def similarity_bars(scores: pd.DataFrame) -> Figure:
     return _bars(_titled(scores, False), 2, (None, 1))
 
 
-def perturbation_curves(scores: pd.DataFrame, names: Sequence[str]) -> Figure:
-    """Draw confidence against the share of pixels changed, with intervals as bands.
+def perturbation_curves(
+    means: pd.DataFrame, names: Sequence[str], roles: Mapping[str, str]
+) -> Figure:
+    """Draw confidence against the share of pixels changed, a curve a method.
+
+    Methods that have a role are in colour, with their intervals as bands; the others are grey,
+    variants of T-TAME without a role are left out.
 
     Parameters
     ----------
-    scores : DataFrame
-        One row per image: method, measure, v, value; of one backbone.
+    means : DataFrame
+        As `intervals.means_table` returns it, of one backbone.
     names : sequence of str
         Measures drawn, a panel each; keys of `measures.CURVES` or `measures.ROAD`.
+    roles : mapping
+        Methods by their role, as `names.cast_roles` finds them.
     """
-    shown = scores[scores["measure"].isin(names)]
-    high = max(3.2, 0.6 + 0.2 * shown["method"].nunique())  # as high as the legend
-    panels = {"col": "measure", "col_order": names, "aspect": WIDTH / len(names) / high}
-    grid = _curves(shown, "v", sharey=True, height=high, **panels)
-    for name, axis in grid.axes_dict.items():
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(WIDTH, 3.9), squeeze=False, sharey=True, layout="constrained"
+    )
+    role_of = {method: role for role, method in roles.items()}
+    drawn: dict[str, Line2D] = {}
+    for axis, name in zip(axes[0], names, strict=True):
+        chosen = means[means["measure"] == name]
+        for method, curve in chosen.sort_values("v").groupby("method", sort=False):
+            role = role_of.get(str(method), "")
+            if method in OURS and not role:
+                continue
+            colour = ROLE_COLOURS.get(role, GREY)
+            own = role in (RECIPE, VARIANT)
+            dashes, order = ROLE_DASHES.get(role, "-"), 2 + bool(role) + own
+            look: dict[str, Any] = {"color": colour, "ls": dashes, "zorder": order}
+            (line,) = axis.plot(curve["v"], curve["mean"], lw=2.6 if own else 1.6, **look)
+            line.set_label(shown_name(str(method)) if role else "other methods and controls")
+            drawn[role] = line
+            if role:
+                axis.fill_between(curve["v"], curve["low"], curve["high"], color=colour, alpha=0.12)
+            else:
+                line.set_linewidth(0.9)
         measure = MEASURES[name]
-        axis.set(title=measure.arrowed(measure.title), xlabel=measure.axis, xlim=(0, 100))
-    grid.set(ylim=(0, None)).set_ylabels("confidence (%)")
-    sns.move_legend(grid, "outside center right", title=None, frameon=False)
-    return grid.figure
+        side = {1: "higher", -1: "lower"}[measure.direction]
+        axis.set_title(f"{measure.title}\n{side} is better", fontsize="medium")
+        axis.set(xlabel=measure.axis, xlim=(0, 100))
+    axes[0, 0].set(ylabel="confidence (%)", ylim=(0, None))
+    handles = [drawn[role] for role in (*roles, "") if role in drawn]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    return figure
 
 
 def convergence_curves(scores: pd.DataFrame) -> Figure:
@@ -127,7 +167,7 @@ def convergence_curves(scores: pd.DataFrame) -> Figure:
     high = 2 + 0.7 / shown["backbone"].nunique()  # the legend's, above all rows
     width = WIDTH / max(2, shown["panel"].nunique())
     panels = {"row": "backbone", "col": "panel", "aspect": width / high}
-    grid = _curves(shown, "steps", sharey=False, height=high, marker="o", **panels)
+    grid = _curves(shown, "steps", height=high, marker="o", **panels)
     grid.set_titles("{col_name}").set_xlabels("steps")
     for axis in grid.axes.flat:
         axis.set_xscale("symlog", linthresh=10, linscale=0.5)  # an untrained one is at 0
@@ -137,51 +177,6 @@ def convergence_curves(scores: pd.DataFrame) -> Figure:
         axis.set_ylabel(backbone)
     sns.move_legend(grid, "outside upper center", ncols=3, title=None, frameon=False)
     return grid.figure
-
-
-def differences_plot(differences: pd.DataFrame, measure: str, v: float) -> Figure:
-    """Draw paired differences to every rival in one measure, a panel for each backbone.
-
-    A colour is a method; filled are differences that are significant at 5 % after correction.
-
-    Parameters
-    ----------
-    differences : DataFrame
-        As `intervals.paired_differences` returns it.
-    measure : str
-        Measure drawn.
-    v : float
-        Its percentage.
-    """
-    chosen = differences[(differences["measure"] == measure) & (differences["v"] == v)]
-    panels = list(chosen.groupby("backbone", sort=False))
-    methods = list(chosen["method"].unique())
-    colours = method_styles([*methods, *chosen["rival"].unique()])["palette"]
-    rivals = [name for name in colours if name in set(chosen["rival"])]
-    size = (WIDTH, 1.2 + (0.12 + 0.06 * len(methods)) * len(rivals))
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=size, squeeze=False, sharey=True, layout="constrained"
-    )
-    for axis, (backbone, group) in zip(axes[0], panels, strict=True):
-        for i, method in enumerate(methods):
-            own = group[group["method"] == method]
-            places = own["rival"].map(rivals.index).astype(float)  # none where it cannot serve
-            places += 0.7 * ((i + 0.5) / len(methods) - 0.5)
-            colour = colours[method]
-            filled = [colour if p < 0.05 else "white" for p in own["p"]]
-            axis.hlines(places, own["low"], own["high"], color=colour, label=method)
-            axis.scatter(own["difference"], places, 16, color=filled, ec=colour, zorder=3)
-        for row in range(0, len(rivals), 2):
-            axis.axhspan(row - 0.5, row + 0.5, color="0.95", lw=0)
-        axis.axvline(0, color="0.3", lw=1)
-        axis.grid(axis="y", visible=False)
-        axis.set_title(str(backbone))
-    axes[0, 0].set_yticks(range(len(rivals)), rivals)
-    axes[0, 0].set_ylim(len(rivals) - 0.5, -0.5)
-    figure.supxlabel(f"method minus rival, {measure_label(measure, v)}", fontsize="medium")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
-    return figure
 
 
 def landscape(means: pd.DataFrame) -> Figure:
@@ -251,10 +246,10 @@ def _bars(scores: pd.DataFrame, columns: int, limits: tuple, **of: Any) -> Figur
     return grid.figure
 
 
-def _curves(scores: pd.DataFrame, x: str, sharey: bool, **of: Any) -> sns.FacetGrid:
+def _curves(scores: pd.DataFrame, x: str, **of: Any) -> sns.FacetGrid:
     """Draw means with bands, a curve for each method; its legend is still to be put outside."""
     of |= {"hue": "method", "style": "method", "size": "method", "markersize": 5}
-    of |= {"facet_kws": {"sharey": sharey, "legend_out": False}}
+    of |= {"facet_kws": {"sharey": False, "legend_out": False}}
     look = {"err_kws": {"alpha": 0.1, "linewidth": 0}, **method_styles(scores["method"].unique())}
     grid = sns.relplot(scores, kind="line", x=x, y="value", **INTERVAL, **look, **of)
     for line in [line for axis in grid.axes.flat for line in axis.lines]:

@@ -52,6 +52,7 @@ class Claim:
     tests: tuple[Comparison, ...]  # all must come out as claimed
     mixed: tuple[Comparison, ...] = ()  # one at least must come out one way, and one the other
     exception: str | None = None  # the method that may be better in one of the tests
+    title: str = ""  # the text in short, for figures
 
 
 Places = Sequence[tuple[str, float]]
@@ -111,6 +112,7 @@ CLAIMS = (
         1,
         "VGG-16: T-TAME is best in AD and IC at 50 % and 15 %; RISE is best at 100 %.",
         (*_best("vgg", "t-tame", _masked(50, 15)), *_best("vgg", "rise", _masked(100))),
+        title="VGG-16: best in AD and IC",
     ),
     Claim(
         2,
@@ -120,12 +122,14 @@ CLAIMS = (
             *_best("vgg", "rise", LERF),
             *_best("vgg", "t-tame", LERF, but="rise"),
         ),
+        title="VGG-16: ROAD, best or second",
     ),
     Claim(
         3,
         "ResNet-50: T-TAME is best in all AD and IC cells but one, where it is second to Score-CAM.",
         tuple(_best("resnet", "t-tame", _masked(100, 50, 15))),
         exception="score-cam",
+        title="ResNet-50: best in AD and IC",
     ),
     Claim(
         4,
@@ -134,11 +138,13 @@ CLAIMS = (
             *_best("resnet", "rise", [*MORF, *LERF]),
             *_better("resnet", "t-tame", "rise", _curve("morf", 50, 90)),
         ),
+        title="ResNet-50: ROAD, against RISE",
     ),
     Claim(
         5,
         "ViT-B/16: T-TAME is best in all AD and IC cells.",
         tuple(_best("vit", "t-tame", _masked(100, 50, 15))),
+        title="ViT-B/16: best in AD and IC",
     ),
     Claim(
         6,
@@ -151,22 +157,26 @@ CLAIMS = (
             *_best("vit", "t-tame", LERF, but="rise"),
             *_better("vit", "t-tame", "rise", _curve("lerf", 80, 90)),
         ),
+        title="ViT-B/16: ROAD, best or second",
     ),
     Claim(
         7,
         "CNNs: two layers beat one in all AD and IC cells; three against two is mixed.",
         tuple(_parts(CNNS, "two_taps", "one_tap", 100, 50, 15)),
         tuple(_parts(CNNS, "proposed", "two_taps", 100, 50, 15)),
+        title="Two layers beat one; three: mixed",
     ),
     Claim(
         8,
         "Without skip connection it is worse: at 50 % and 15 % for VGG-16 and ResNet-50, at 15 % for ViT-B/16.",
         (*_parts(CNNS, "proposed", "no_skip", 50, 15), *_parts(["vit"], "proposed", "no_skip", 15)),
+        title="Worse without skip connection",
     ),
     Claim(
         9,
         "Mismatched masking hurts ResNet-50 far more than VGG-16 (adds 5 points more of AD(50)), and VGG-16 more than ViT-B/16.",
         (_harm("resnet", "vgg", FAR), _harm("vgg", "vit", 0)),
+        title="Mismatched masks: ResNet suffers most",
     ),
     Claim(
         10,
@@ -176,6 +186,7 @@ CLAIMS = (
             for f in FAMILIES
             for part in (WHOLE_BACKBONE, WHOLE_ATTENTION)
         ),
+        title="Random weights change the map",
     ),
     Claim(
         11,
@@ -185,10 +196,12 @@ CLAIMS = (
             for f in FAMILIES
             for method, less, bound in (("t-tame", True, 1), ("rise", False, 100))
         ),
+        title="One forward pass; RISE: many",
     ),
     Claim(
         12,
         "Maps of the ViT cover larger regions than those of the CNNs.",
         tuple(Comparison(Cell("vit", *COVERED), Cell(cnn, *COVERED), False) for cnn in CNNS),
+        title="A ViT's maps cover more",
     ),
 )

@@ -11,15 +11,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ttame_book.report.charts import WIDTH
+from ttame_book.report.names import shown_name
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.explainer import TTAME
 from ttame_core.images.explanation import COLOURS, Explanation, overlay
 from ttame_core.masking import enlarged, keep_top
 
-Picture = tuple[Tensor, Tensor | None, str]
-"""What `show_image` draws: an image, perhaps a map, and a title."""
-Row = tuple[str, Sequence[Picture]]
-"""Its name, and what is beside each other in it."""
+Picture = tuple[Tensor, Tensor | None, str] | None
+"""What `show_image` draws: an image, perhaps a map, and a title; or nothing."""
+Row = Sequence[Picture]
+"""What is beside each other."""
+ACROSS = 8
+"""Pictures beside each other at most: with more they are too small to see."""
 
 
 def show_image(axes: Axes, image: Tensor, heat: Tensor | None = None, title: str = "") -> None:
@@ -48,15 +51,15 @@ def gallery(
     titles: Sequence[str] | None = None,
     keep: float | None = None,
 ) -> Figure:
-    """Draw images in the first row and each method's maps over them in a row below.
+    """Draw each image with its maps beside it, every map over the image in grey.
 
     Parameters
     ----------
     images : Tensor
         ``(B, 3, H, W)`` in [0, 1].
     maps : mapping of str to Tensor
-        ``(B, h, w)`` by the name of the row, or fewer maps, of the first images; each map is
-        scaled to [0, 1].
+        ``(B, h, w)`` by what made them, or fewer maps, of the first images; each map is scaled to
+        [0, 1].
     titles : sequence of str, optional
         A title for each image.
     keep : float, optional
@@ -64,45 +67,46 @@ def gallery(
         in place of the maps.
     """
 
-    def picture(image: Tensor, heat: Tensor) -> Picture:
+    def picture(image: Tensor, heat: Tensor, name: str) -> Picture:
         scaled = _scaled(heat, image)
         if keep is None:
-            return image, scaled, ""
-        return image * keep_top(scaled[None], keep), None, ""
+            return image, scaled, name
+        return image * keep_top(scaled[None], keep), None, name
 
-    named = zip(images, titles or [""] * len(images), strict=True)
-    rows: list[Row] = [("image", [(image, None, title) for image, title in named])]
-    for name, found in maps.items():
-        rows.append((name, [picture(*pair) for pair in zip(images, found, strict=False)]))
-    return _pictures(rows)
+    groups: list[Row] = []
+    for i, (image, title) in enumerate(zip(images, titles or [""] * len(images), strict=True)):
+        made = [
+            picture(image, found[i], shown_name(name)) if i < len(found) else None
+            for name, found in maps.items()
+        ]
+        groups.append([(image, None, title), *made])
+    return _pictures(_lines(groups))
 
 
 def backbones_gallery(
-    explained: Sequence[tuple[TTAME, Sequence[Mapping[str, Any]], Explanation]], across: int = 6
+    explained: Sequence[tuple[TTAME, Sequence[Mapping[str, Any]], Explanation]],
 ) -> Figure:
-    """Draw the maps of several backbones for the same images (Fig. 14), a row for each backbone.
+    """Draw images, each with the maps of several backbones beside it (Fig. 14).
 
-    Above each image is its true class where it is known, above each map the predicted class and
-    its confidence.
+    Above each image is its true class where it is known, above each map the classifier, its
+    predicted class and its confidence.
 
     Parameters
     ----------
     explained : sequence of (TTAME, sequence of dict, Explanation)
         Explainer, images as `images.folders` describes them, and its explanation of them.
-    across : int
-        Number of images beside each other; more go below, with rows of their own.
     """
     backbone, items = explained[0][0].backbone, explained[0][1]
-    labels = [backbone.label(item["label"]) if "label" in item else "" for item in items]
-    rows: list[Row] = []
-    for start in range(0, len(items), across):
-        block = range(start, min(start + across, len(items)))
-        rows.append(("image", [(items[i]["image"], None, labels[i]) for i in block]))
+    groups: list[Row] = []
+    for i, item in enumerate(items):
+        label = backbone.label(item["label"]) if "label" in item else ""
+        made: list[Picture] = [(item["image"], None, label)]
         for explainer, own, explanation in explained:
-            titles = class_titles(explainer.backbone, explanation)
-            drawn = [(own[i]["image"], explanation.maps[i], titles[i]) for i in block]
-            rows.append((explainer.backbone.name, drawn))
-    return _pictures(rows)
+            title = class_titles(explainer.backbone, explanation)[i]
+            title = f"{shown_name(explainer.backbone.name)}\n{title}"
+            made.append((own[i]["image"], explanation.maps[i], title))
+        groups.append(made)
+    return _pictures(_lines(groups))
 
 
 def class_titles(backbone: Backbone, explanation: Explanation) -> list[str]:
@@ -118,7 +122,7 @@ def picture_columns(columns: Mapping[str, Tensor]) -> Figure:
     rows: list[Row] = []
     for pictures in zip(*columns.values(), strict=True):
         titles = [title * (not rows) for title in columns]  # in the first row alone
-        rows.append(("", [(p, None, title) for p, title in zip(pictures, titles, strict=True)]))
+        rows.append([(p, None, title) for p, title in zip(pictures, titles, strict=True)])
     return _pictures(rows, largest=2)
 
 
@@ -138,7 +142,7 @@ def map_strip(image: Tensor, maps: Mapping[str, Tensor], most: int = 7) -> Figur
     names = [name for i, name in enumerate(maps) if i in places]
     # a layer's name is long: a line for each step down
     strip = [(image, _scaled(maps[n][0], image), n.replace(".", ".\n")) for n in names]
-    return _pictures([("", [(image, None, "image"), *strip])])
+    return _pictures([[(image, None, "image"), *strip]])
 
 
 def _scaled(heat: Tensor, image: Tensor) -> Tensor:
@@ -146,24 +150,40 @@ def _scaled(heat: Tensor, image: Tensor) -> Tensor:
     return enlarged(heat[None].float(), image.shape[-2:])[0]
 
 
+def _lines(groups: Sequence[Row]) -> list[Row]:
+    """Put groups of an image and its maps into lines: several in one, or one in several.
+
+    The further lines of a group begin below its first map, so that the images are a column.
+    """
+    size = len(groups[0])
+    if size <= ACROSS:
+        together = ACROSS // size
+        starts = range(0, len(groups), together)
+        return [[p for group in groups[i : i + together] for p in group] for i in starts]
+    lines: list[Row] = []
+    for image, *maps in groups:
+        for i in range(0, len(maps), ACROSS - 1):
+            lines.append([image if i == 0 else None, *maps[i : i + ACROSS - 1]])
+    return lines
+
+
 def _pictures(rows: Sequence[Row], largest: float = 1.35) -> Figure:
-    """Draw rows of pictures, each with its name, and a colour bar above where maps are drawn."""
-    columns = max(len(pictures) for _, pictures in rows)
+    """Draw rows of pictures, and one slim colour bar above where maps are drawn."""
+    columns = max(map(len, rows))
     side = min(largest, (WIDTH - 0.3) / columns)  # inches
-    titles = [[_broken(title, int(14 * side)) for *_, title in pictures] for _, pictures in rows]
+    titles = [[_broken(p[2], int(14 * side)) if p else "" for p in row] for row in rows]
     lines = sum(max(title.count("\n") + bool(title) for title in row) for row in titles)
-    mapped = any(heat is not None for _, pictures in rows for _, heat, _ in pictures)
+    mapped = any(p and p[1] is not None for row in rows for p in row)
     width, height = side * columns + 0.3, (side + 0.1) * len(rows) + 0.16 * lines + 0.6 * mapped
     figure, axes = plt.subplots(
         len(rows), columns, figsize=(width, height), squeeze=False, layout="constrained"
     )
     for axis in axes.flat:
         axis.set_axis_off()
-    for row, (name, pictures), broken in zip(axes, rows, titles, strict=True):
-        beside = {"rotation": 90, "va": "center", "ha": "right", "transform": row[0].transAxes}
-        row[0].text(-0.08, 0.5, name, **beside)
-        for axis, (image, heat, _), title in zip(row, pictures, broken, strict=False):
-            show_image(axis, image, heat, title)
+    for places, row, broken in zip(axes, rows, titles, strict=True):
+        for axis, picture, title in zip(places, row, broken, strict=False):
+            if picture:
+                show_image(axis, picture[0], picture[1], title)
     if mapped:
         colours = LinearSegmentedColormap.from_list("map", COLOURS)
         scale = plt.cm.ScalarMappable(plt.Normalize(0, 1), colours)

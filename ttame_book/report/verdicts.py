@@ -62,9 +62,10 @@ def compare(
     DataFrame
         A row a comparison: claim, backbone, measure, v; left and right with their means on the
         images that both have; difference, low, high; claimed, what the claim says of the
-        difference; images; clearness, how far the difference is from that bound, in reaches of the
-        interval towards it (above 1: as claimed, below -1: otherwise); outcome, the same in words,
-        "missing" where the edition lacks a side.
+        difference, bound, and towards, 1 where more than it is claimed and -1 where less; images;
+        clearness, how far the difference is from that bound, in reaches of the interval towards it
+        (above 1: as claimed, below -1: otherwise); outcome, the same in words, "missing" where the
+        edition lacks a side.
     """
     kept = scores[scores["measure"] != "invalid"].dropna(subset="value")
     values: dict[Cell, pd.Series] = {}
@@ -132,6 +133,8 @@ def _compared(
             "low": ends[0],
             "high": ends[1],
             "claimed": "mixed" if mixed else f"{relation} {test.bound:g}",
+            "bound": test.bound,
+            "towards": sign,
             "images": len(apart),
             "clearness": clear if len(apart) else math.nan,
             "outcome": outcome if len(apart) else "missing",
@@ -180,21 +183,55 @@ def _in_words(test: Comparison, names: Mapping[str, str]) -> dict[str, object]:
     return {**place, "left": left, "right": right}
 
 
-def _verdict(claim: Claim, rows: pd.DataFrame, names: Mapping[str, str]) -> dict[str, object]:
-    clearness_of = rows["clearness"]
-    mixed = clearness_of[rows["claimed"] == "mixed"]
-    excused = clearness_of[rows["right"] == claim.exception].nsmallest(1)
-    extremes = [mixed.nlargest(1), -mixed.nsmallest(1)]  # one better at least, and one worse
-    clear = pd.concat([clearness_of.drop(mixed.index), *extremes])
-    needed = clear.drop(excused.index)
+def deciding_comparisons(compared: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+    """Find the comparison that decides on each claim.
+
+    Returns a row a claim: number, title, verdict, and the columns of `compare` of the comparison
+    that `verdicts` names; they are missing where there is none. What is claimed to be mixed is
+    ``towards`` the way in which it is needed.
+    """
+    rows = []
+    for claim in claims:
+        own = compared[compared["claim"] == claim.number]
+        verdict, decides, clear = _decide(claim, own)
+        row = {} if decides is None else decides.to_dict()
+        if row and clear * row["clearness"] < 0:
+            row["towards"] *= -1
+        rows.append({"number": claim.number, "title": claim.title, "verdict": verdict, **row})
+    return pd.DataFrame(rows, columns=["number", "title", "verdict", *compared.columns])
+
+
+def _decide(claim: Claim, rows: pd.DataFrame) -> tuple[str, pd.Series | None, float]:
+    """Judge a claim by its comparisons: the verdict, what decides, and how clear that is."""
+    clear = _clearness(rows)
+    needed = clear.drop(_excused(claim, rows))
     missing = rows[rows["outcome"] == "missing"]
     if len(missing) or needed.empty:
-        verdict = NOT_APPLICABLE
-        deciding = f"missing: {_in_numbers(missing.iloc[0])}" if len(missing) else ""
-    else:
-        least = needed.min()
-        verdict = CONFIRMED if least > 1 else NOT_CONFIRMED if least < -1 else UNDECIDED
-        deciding = _in_numbers(rows.loc[needed.idxmin()])
+        return NOT_APPLICABLE, missing.iloc[0] if len(missing) else None, math.nan
+    least = float(needed.min())
+    verdict = CONFIRMED if least > 1 else NOT_CONFIRMED if least < -1 else UNDECIDED
+    return verdict, rows.loc[needed.idxmin()], least
+
+
+def _clearness(rows: pd.DataFrame) -> pd.Series:
+    """Tell how clearly comparisons come out as claimed; what is mixed has one for each way."""
+    clearness_of = rows["clearness"]
+    mixed = clearness_of[rows["claimed"] == "mixed"]
+    extremes = [mixed.nlargest(1), -mixed.nsmallest(1)]  # one better at least, and one worse
+    return pd.concat([clearness_of.drop(mixed.index), *extremes])
+
+
+def _excused(claim: Claim, rows: pd.DataFrame) -> pd.Index:
+    """Find the one comparison that may come out otherwise."""
+    return rows["clearness"][rows["right"] == claim.exception].nsmallest(1).index
+
+
+def _verdict(claim: Claim, rows: pd.DataFrame, names: Mapping[str, str]) -> dict[str, object]:
+    clear = _clearness(rows)
+    verdict, decides, _ = _decide(claim, rows)
+    deciding = "" if decides is None else _in_numbers(decides)
+    if deciding and verdict == NOT_APPLICABLE:
+        deciding = f"missing: {deciding}"
     cells = (cell for test in (*claim.tests, *claim.mixed) for cell in (test.left, test.right))
     return {
         "number": claim.number,

@@ -26,18 +26,23 @@ def code_of(notebook):
 
 
 def calls(notebook):
-    """Names of what a notebook calls, with the arguments that are literals."""
+    """Names of what a notebook calls, its arguments that are literals, how many it has in all."""
     for node in ast.walk(code_of(notebook)):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func).rpartition(".")[2]
-            yield name, [a.value for a in node.args if isinstance(a, ast.Constant)]
+            yield name, [a.value for a in node.args if isinstance(a, ast.Constant)], len(node.args)
 
 
 def saved(notebook):
-    """Files that a notebook writes by name."""
-    return {
+    """Files that a notebook writes by name, a figure's data among them."""
+    with_data = {
+        values[-1].replace(".svg", ".csv")
+        for name, values, count in calls(notebook)
+        if name == "save_figure" and count == 3 and values
+    }
+    return with_data | {
         values[-1]
-        for name, values in calls(notebook)
+        for name, values, _ in calls(notebook)
         if name in ("save_table", "save_scores", "save_figure") and values
     }
 

@@ -186,7 +186,7 @@ def test_scores_say_what_they_are_of_and_which_run_made_them(tmp_path):
     assert json.loads((run.folder / "04_evaluate.json").read_text())["run_id"] == run.run_id
 
 
-def test_figures_are_the_same_files_each_time_and_vector_ones_have_a_pdf(tmp_path):
+def test_figures_are_the_same_files_each_time_and_vector_ones_have_a_pdf_and_their_data(tmp_path):
     run = tb.start_run("04_evaluate", parameters(tmp_path))
     contents = []
     for _ in range(2):
@@ -195,10 +195,13 @@ def test_figures_are_the_same_files_each_time_and_vector_ones_have_a_pdf(tmp_pat
             axes.plot([1, 2])
             for name in ("a.png", "b.svg"):
                 run.save_figure(figure, name)
+            run.save_figure(figure, "c.svg", pd.DataFrame({"x": [1, 2]}))
             plt.close(figure)
         contents.append({f.name: f.read_bytes() for f in run.folder.iterdir()})
-    assert run.outputs == ["a.png", "b.svg", "b.pdf"] * 2
-    assert contents[0].keys() == {"a.png", "b.svg", "b.pdf"} and contents[0] == contents[1]
+    files = ["a.png", "b.svg", "b.pdf", "c.svg", "c.pdf", "c.csv"]
+    assert run.outputs == files * 2
+    assert contents[0].keys() == set(files) and contents[0] == contents[1]
+    assert contents[0]["c.csv"] == b"x\n1\n2\n"
 
 
 def test_parameters_are_read_from_the_notebook_with_types_and_meanings(tmp_path):

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 
-from tests.ttame_book.report.examples import COMPARED, scores
+from tests.ttame_book.report.examples import scores
 from ttame_book.report import charts
 from ttame_book.report.intervals import bootstrap_interval
+from ttame_book.report.names import ROLES
 from ttame_core.methods.registry import CONTROLS, METHODS
 from ttame_core.recipes import TRAINED
 
@@ -85,41 +85,45 @@ def test_similarities_have_a_row_a_part():
     plt.close(figure)
 
 
-def test_a_perturbation_has_a_panel_a_measure_and_a_curve_a_method():
-    own = scores()[scores()["backbone"] == "a"]
-    parts = [
-        own.assign(measure=measure, v=v, value=own["value"] + v / 10)
+def test_a_perturbation_has_a_panel_a_measure_and_colours_for_roles_alone():
+    names = ["t-tame", "t-tame-warm", "rise", "grad-cam", "iia", "score-cam", "all-ones"]
+    rows = [
+        (method, measure, v, 10 * i + v, 10 * i + v - 2, 10 * i + v + 3)
+        for i, method in enumerate((*names, "t-tame-scaled"))
         for measure in ("lerf", "morf", "invalid")
         for v in (90, 10, 50)
+        if (method, measure) != ("grad-cam", "morf")
     ]
-    missing = (own["method"] == "grad-cam").to_numpy()
-    parts = [*parts[:3], *(part[~missing] for part in parts[3:])]
-    figure = charts.perturbation_curves(pd.concat(parts), ["morf", "lerf"])
-    titles = ["ROAD, most relevant first ↓", "ROAD, least relevant first ↑"]
+    means = pd.DataFrame(rows, columns=["method", "measure", "v", "mean", "low", "high"])
+    roles = dict(zip(ROLES, names, strict=False))
+    figure = charts.perturbation_curves(means, ["morf", "lerf"], roles)
+    titles = [
+        "ROAD, most relevant first\nlower is better",
+        "ROAD, least relevant first\nhigher is better",
+    ]
     assert [axis.get_title() for axis in figure.axes] == titles
     assert [axis.get_xlabel() for axis in figure.axes] == ["pixels imputed (%)"] * 2
-    names = ["t-tame", "grad-cam", "all-ones"]
-    for axis, drawn in zip(figure.axes, (["t-tame", "all-ones"], names), strict=True):
-        found = lines_of(axis, names)
-        assert list(found) == drawn
-        for name, lowest in zip(names, (10, 20, 0), strict=True):
-            if name in found:
-                assert found[name].get_xdata().tolist() == [10, 50, 90]
-                means = [lowest + 1.5 + v / 10 for v in (10, 50, 90)]
-                assert found[name].get_ydata().tolist() == pytest.approx(means)
-        lowest = found["all-ones"].get_ydata()
-        band = axis.collections[-1].get_paths()[0].vertices
-        for v, mean in zip((10, 50, 90), lowest, strict=True):
-            low, high = band[band[:, 0] == v, 1].min(), band[band[:, 0] == v, 1].max()
-            interval = bootstrap_interval(mean + np.arange(12) % 4 - 1.5)
-            assert (low, high) == pytest.approx(interval, abs=0.15)
-        first = found.pop("t-tame")
-        assert all(line.get_linewidth() < first.get_linewidth() for line in found.values())
-        assert all(line.get_zorder() < first.get_zorder() for line in found.values())
+    colours = dict(zip(names, charts.ROLE_COLOURS.values(), strict=False))
+    for axis, missing in zip(figure.axes, ("grad-cam", ""), strict=True):
+        lines = {line.get_ydata()[0] // 10 - 1: line for line in axis.get_lines()}
+        drawn = [i for i, name in enumerate(names) if name != missing]
+        assert sorted(lines) == drawn  # and no variant of T-TAME that has no role
+        for i in drawn:
+            assert lines[i].get_xdata().tolist() == [10, 50, 90]
+            assert lines[i].get_ydata().tolist() == [10 * i + v for v in (10, 50, 90)]
+            assert lines[i].get_color() == colours.get(names[i], charts.GREY)
+        coloured = [line for line in axis.get_lines() if line.get_color() != charts.GREY]
+        assert len(coloured) == 5 - bool(missing) == len(axis.collections)
+        first, last = (axis.collections[i].get_paths()[0].vertices for i in (0, -1))
+        assert first[first[:, 0] == 50, 1].min() == 48 and first[first[:, 0] == 50, 1].max() == 53
+        assert last[last[:, 0] == 50, 1].max() == 10 * names.index("iia") + 53
+        own, rest = coloured[:2], [line for line in axis.get_lines() if line not in coloured[:2]]
+        assert min(x.get_linewidth() for x in own) > max(x.get_linewidth() for x in rest)
+        assert min(x.get_zorder() for x in own) > max(x.get_zorder() for x in rest)
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == names
-    figure.canvas.draw()
-    assert legend.get_window_extent().x0 > figure.axes[-1].get_window_extent().x1
+    told = [text.get_text() for text in legend.get_texts()]
+    shown = ["T-TAME", "T-TAME, warm start", "RISE", "Grad-CAM", "IIA"]
+    assert told == [*shown, "other methods and controls"]
     plt.close(figure)
 
 
@@ -192,42 +196,4 @@ def test_a_training_is_drawn_as_its_moving_average():
     for i, line in enumerate([*drawn[0], *drawn[1]]):
         assert line.get_xdata().tolist() == steps.tolist()
         assert line.get_ydata()[1:].tolist() == pytest.approx((i + 1) * (steps[1:] + 0.5) / 500)
-    plt.close(figure)
-
-
-def points_of(axis):
-    """Each method's points: place across, place down, whether it is filled."""
-    drawn = [c for c in axis.collections if isinstance(c, PathCollection)]
-    return [
-        [
-            (x, y, tuple(colour) != to_rgba("white"))
-            for (x, y), colour in zip(c.get_offsets().tolist(), c.get_facecolors(), strict=True)
-        ]
-        for c in drawn
-    ]
-
-
-def test_differences_have_a_panel_a_backbone_and_are_filled_where_significant():
-    figure = charts.differences_plot(COMPARED[COMPARED["measure"] == "ad"], "ad", 15)
-    (axis,) = figure.axes
-    names = [label.get_text() for label in axis.get_yticklabels()]
-    assert names == ["t-tame-warm", "score-cam", "rise", "iia", "random"]  # the control last
-    own, warm = points_of(axis)
-    assert {(x, y) for x, y, filled in own if not filled} == {(5, 1 - 0.175)}  # p is 0.05
-    assert len(own) == 5
-    assert warm == [(5, pytest.approx(2 + 0.175), True), (5, pytest.approx(4.175), False)]
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["t-tame", "t-tame-warm"]
-    plt.close(figure)
-
-
-def test_a_method_that_cannot_serve_a_backbone_is_missing_in_its_panel_alone():
-    compared = pd.concat([COMPARED, COMPARED[COMPARED["method"] == "t-tame"].assign(backbone="b")])
-    figure = charts.differences_plot(compared[compared["measure"] == "ad"], "ad", 15)
-    drawn = [points_of(axis) for axis in figure.axes]
-    assert [[len(points) for points in panel] for panel in drawn] == [[5, 2], [5, 0]]
-    filled = [[sum(clear for *_, clear in points) for points in panel] for panel in drawn]
-    assert filled == [[4, 1], [4, 0]]
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["t-tame", "t-tame-warm"]
     plt.close(figure)

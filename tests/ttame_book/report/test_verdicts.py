@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ttame_book.report.claims import CLAIMS, FAMILIES, RIVALS, Cell, Claim, Comparison, _best
-from ttame_book.report.verdicts import compare, evidence, verdicts
+from ttame_book.report.verdicts import compare, deciding_comparisons, evidence, verdicts
 
 COLUMNS = ["backbone", "table", "method", "measure", "v", "image_id", "value"]
 FIRST = ("proposed", "two layers", "one layer", "no skip")
@@ -411,3 +411,36 @@ def test_evidence_takes_one_set_of_taps_and_the_tables_of_the_paper():
         ]
     plain = ablated.drop(columns="taps").drop(index=1)  # an edition without a VGG
     assert of({}, plain)["value"].tolist() == [7.0, 1.0, 3.0, 4.0, 500.0]
+
+
+def test_the_deciding_comparison_of_each_claim_is_the_one_that_the_verdict_names():
+    means = as_in_the_paper()
+    worse, better = (("demo_resnet", method, "ad", 50) for method in ("t-tame", "grad-cam"))
+    scores = images_of(swapped(means, worse, better))
+    scores = scores[(scores["backbone"] != "demo_vit") | (scores["measure"] != "coverage")]
+    compared = compare(scores, NAMES)
+    found = deciding_comparisons(compared)
+    judged_too = verdicts(compared, NAMES)
+    assert found["number"].tolist() == list(range(1, 13)) and found["title"].all()
+    assert found["verdict"].tolist() == judged_too["verdict"].tolist()
+    third, last = found.iloc[2], found.iloc[11]
+    assert (third["verdict"], third["right"], third["v"]) == (NO, "grad-cam", 50)
+    assert (
+        third["low"] > third["bound"] == 0 and third["towards"] == -1
+    )  # more, where less is claimed
+    assert last["verdict"] == ABSENT and last["outcome"] == "missing"
+    for own, told in zip(found.to_dict("records")[:11], judged_too["decided by"], strict=False):
+        assert f"{own['left']} " in told and f"claimed {own['claimed']}" in told
+        assert own["towards"] * (own["difference"] - own["bound"]) >= 0 or own["number"] == 3
+
+
+def test_what_is_mixed_is_claimed_the_way_that_it_lacks():
+    means = as_in_the_paper()
+    for backbone in ("demo_vgg", "demo_resnet"):  # three layers are nowhere worse than two
+        for measure, v in MASKED:
+            good = (1, -1)[measure == "ic"]
+            means[backbone, "two layers", measure, v] = 50 + good * 25
+    compared = compare(images_of(means), NAMES)
+    seventh = deciding_comparisons(compared).iloc[6]
+    assert (seventh["verdict"], seventh["claimed"]) == (NO, "mixed")
+    assert seventh["towards"] * seventh["difference"] < 0  # not as claimed

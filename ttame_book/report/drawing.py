@@ -1,0 +1,158 @@
+"""A drawing of the method, made from what it draws: an explainer and its classifier."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import nn
+
+from ttame_book.report.charts import WIDTH
+from ttame_book.report.names import shown_name
+from ttame_core.attention import FeatureBranch
+from ttame_core.explainer import TTAME
+
+FROZEN, TRAINED, DATA = "#e3e6ea", "#cfe3f2", "white"
+"""Grounds of what is frozen, what is trained, and what is computed."""
+SCALE, CONV, NORM, SKIP = "÷ scale", "1x1 conv", "batch norm", "+"
+"""What is written on parts."""
+STEP = ", "  # between parts that act one after the other
+ROW, BOX = 104, 44  # heights of a branch and of a box in it
+BRANCHES = (122, 428)  # where a branch begins and ends
+NAME = 46  # characters that fit above a branch
+
+
+def architecture_parts(explainer: TTAME) -> pd.DataFrame:
+    """List an explainer's branches: a row a tap, with the parts that its feature map passes.
+
+    Columns are tap, channels, height, width (of the feature map), map_height, map_width (of the
+    explanation map), and parts, in the order in which they act.
+    """
+    backbone, attention = explainer.backbone, explainer.attention
+    used = len(attention.branches)
+    shapes = backbone.shapes[-used:]
+    high, wide = max((shape[1:] for shape in shapes), key=lambda size: size[0] * size[1])
+    rows = []
+    for tap, shape, branch in zip(backbone.taps[-used:], shapes, attention.branches, strict=True):
+        parts = [SCALE] if attention.scales is not None else []
+        if isinstance(branch, FeatureBranch):
+            parts += [CONV]
+            parts += [NORM] if isinstance(branch.norm, nn.BatchNorm2d) else []
+            parts += [SKIP] if branch.skip else []
+            parts += ["ReLU" if isinstance(branch.activation, nn.ReLU) else "sigmoid"]
+        if shape[1:] != (high, wide):
+            parts += [f"upsample {high} x {wide}"]
+        rows.append((tap, *shape, high, wide, STEP.join(parts)))
+    columns = ["tap", "channels", "height", "width", "map_height", "map_width", "parts"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def architecture(explainer: TTAME) -> Figure:
+    """Draw the way from an image by classifier, branches and fusion to a map and its mask.
+
+    All shapes, layers and parts are the explainer's own, at its classifier's image size. What is
+    trained is blue, what is frozen grey.
+    """
+    backbone, attention = explainer.backbone, explainer.attention
+    parts = architecture_parts(explainer)
+    called, size = shown_name(backbone.name), backbone.preprocessing.image_size
+    height = max(112 + ROW * len(parts), 380)
+    figure, axis = plt.subplots(figsize=(WIDTH, WIDTH * height / 700))
+    figure.subplots_adjust(0, 0, 1, 1)
+    axis.set(xlim=(0, 700), ylim=(height, 0))
+    axis.set_axis_off()
+
+    _box(axis, (4, 8, 96, 48), f"image\n3 x {size} x {size}", DATA)
+    _arrow(axis, (52, 56), (52, 78))
+    _box(axis, (4, 78, 96, height - 134), f"{textwrap.fill(called, 14)}\n\nfrozen", FROZEN)
+    _arrow(axis, (52, height - 56), (52, height - 40))
+    classes = f"{backbone.num_classes:,} classes;\ny: predicted"
+    axis.text(52, height - 20, classes, ha="center", va="center", fontsize=9)
+
+    middle = 78 + (height - 134) / 2
+    first = middle - ROW * (len(parts) - 1) / 2 + 10
+    for row, branch in enumerate(parts.itertuples()):
+        level = first + ROW * row
+        name = str(branch.tap)
+        name = name if len(name) <= NAME else f"…{name[1 - NAME :]}"
+        shape = f"{branch.channels} x {branch.height} x {branch.width}"
+        if backbone.tokens:
+            shape += f", of {backbone.prefix_tokens + branch.height * branch.width} tokens"
+        axis.text(BRANCHES[0] - 14, level - 47, name, va="center", fontsize=9.5, weight="bold")
+        axis.text(BRANCHES[0] - 14, level - 32, shape, va="center", fontsize=9, color="0.3")
+        _branch(axis, level, list(filter(None, str(branch.parts).split(STEP))))
+    low, high = first - BOX / 2 - 18, first + ROW * (len(parts) - 1) + BOX / 2 + 18
+    channels = sum(attention.channels)
+    fused = (
+        f"concatenate\n\n1x1 conv\n{channels:,}\n→ {attention.num_classes:,}\n\nclass y:\none map"
+    )
+    low, high = min(low, middle - 150), max(high, middle + 150)
+    _box(axis, (440, low, 88, high - low), fused, TRAINED)
+
+    sides = (parts["map_height"][0], parts["map_width"][0])
+    order = "masked, then\nstandardised"
+    if backbone.masking == "standardised":
+        order = "standardised,\nthen masked"
+    smoothed = ", smoothed" if attention.smoothing else ""
+    scaled = "sigmoid, " if attention.squashed else ""
+    steps = [
+        ("", f"map of y{smoothed}\n{sides[0]} x {sides[1]}", DATA),
+        (f"{scaled}min-max, upsample", f"mask\n{size} x {size}", DATA),
+        ("times the image", f"image,\n{order}", DATA),
+        ("", f"{textwrap.fill(called, 22)}\nconfidence in y", FROZEN),
+    ]
+    top, gap = middle - 165, (330 - 4 * 56) / 3
+    _arrow(axis, (528, top + 28), (556, top + 28))
+    for place, (how, what, ground) in enumerate(steps):
+        y = top + place * (56 + gap)
+        _box(axis, (556, y, 140, 56), what, ground)
+        if place:
+            _arrow(axis, (572, y - gap), (572, y))
+            axis.text(580, y - gap / 2, how, va="center", fontsize=9)
+    return figure
+
+
+def _branch(axis: Axes, level: float, parts: Sequence[str]) -> None:
+    """Draw a branch's parts from left to right, and the skip connection below them."""
+    begin, end = BRANCHES
+    widths = [{SKIP: 18}.get(part, 66 if "upsample" in part else 48) for part in parts]
+    gap = (end - begin - sum(widths)) / (len(parts) + 1) if parts else end - begin
+    gap = min(gap, 26)
+    x = taken = begin
+    for part, width in zip(parts, widths, strict=True):
+        _arrow(axis, (x if x > begin else 100, level), (x + gap, level))
+        x += gap
+        if part == SKIP:
+            axis.add_patch(plt.Circle((x + 9, level), 9, fc="white", ec="0.3", zorder=2))
+            axis.text(x + 9, level, "+", ha="center", va="center", fontsize=10, zorder=3)
+            below = level + BOX / 2 + 8
+            line = [(taken, level), (taken, below), (x + 9, below)]
+            axis.plot(*zip(*line, strict=True), color="0.3", lw=1)
+            _arrow(axis, (x + 9, below), (x + 9, level + 9))
+            axis.text((taken + x) / 2, below + 8, "skip", va="center", ha="center", fontsize=9)
+        else:
+            trained = part in (CONV, NORM)
+            place = (x, level - BOX / 2, width, BOX)
+            _box(axis, place, part.replace(" ", "\n", 1), TRAINED if trained else DATA)
+        x += width
+        if part == SCALE:  # the skip connection's input is scaled too
+            taken = x + gap / 2
+    _arrow(axis, (x if parts else 100, level), (440, level))
+
+
+def _box(axis: Axes, place: Sequence[float], text: str, ground: str) -> None:
+    """Draw a box at (left, top, width, height) with a text in its middle."""
+    x, y, width, height = place
+    look: dict[str, Any] = {"fc": ground, "ec": "0.3", "lw": 1, "zorder": 2}
+    axis.add_patch(plt.Rectangle((x, y), width, height, **look))
+    centre = {"ha": "center", "va": "center", "zorder": 3}
+    axis.text(x + width / 2, y + height / 2, text, fontsize=9, linespacing=1.25, **centre)
+
+
+def _arrow(axis: Axes, start: Sequence[float], end: Sequence[float]) -> None:
+    """Draw an arrow."""
+    look: dict[str, Any] = {"arrowstyle": "-|>", "color": "0.3", "lw": 1, "shrinkA": 0}
+    axis.annotate("", end, start, arrowprops={**look, "shrinkB": 0, "mutation_scale": 9})
