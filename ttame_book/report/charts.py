@@ -174,8 +174,10 @@ def convergence_curves(scores: pd.DataFrame) -> Figure:
         axis.set_xlim(0)
         axis.xaxis.set_major_formatter("{x:g}")
     for axis, backbone in zip(grid.axes[:, 0], grid.row_names, strict=True):
-        axis.set_ylabel(backbone)
+        axis.set_ylabel(shown_name(backbone))
     sns.move_legend(grid, "outside upper center", ncols=3, title=None, frameon=False)
+    for text in grid.figure.legends[0].get_texts():
+        text.set_text(shown_name(text.get_text()))
     return grid.figure
 
 
@@ -242,6 +244,9 @@ def _bars(scores: pd.DataFrame, columns: int, limits: tuple, **of: Any) -> Figur
     grid.set_titles("{col_name}").set_axis_labels("", "").set(xlim=limits)
     for axis in grid.axes.flat:  # seaborn hides only the ticks that were there before the bars
         axis.tick_params(labelleft=axis.get_subplotspec().is_first_col())
+    first = grid.axes.flat[0]  # whose ticks all share
+    names = [shown_name(label.get_text()) for label in first.get_yticklabels()]
+    first.set_yticks(first.get_yticks(), names)
     grid.figure.set_layout_engine("constrained")
     return grid.figure
 

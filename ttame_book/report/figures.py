@@ -58,41 +58,58 @@ def forest_plot(differences: pd.DataFrame, measure: str, v: float, roles: Roles)
         By classifier, in the order of the panels.
     """
     chosen = differences[(differences["measure"] == measure) & (differences["v"] == v)]
-    found = list(dict.fromkeys(chosen["rival"]))
-    known = [name for name in (*TRAINED, *METHODS) if name not in (*OURS, *CONTROLS)]
-    rivals = [name for name in dict.fromkeys((*known, *rivals_of(found))) if name in found]
-    rivals += [name for name in CONTROLS if name in found]  # last: they are no rivals
-    figure, axes = _panels(roles, 1.6 + 0.24 * len(rivals))
+    rivals = _rival_rows(chosen["rival"])
     ours = [role for role in (RECIPE, VARIANT) if any(role in own for own in roles.values())]
-    for axis, (backbone, own) in zip(axes, roles.items(), strict=True):
-        here = chosen[(chosen["backbone"] == backbone) & chosen["rival"].isin(rivals)]
-        for role in ours:
-            rows = here[here["method"] == own.get(role)]
-            places = rows["rival"].map(rivals.index).astype(float)
-            places += (ours.index(role) - (len(ours) - 1) / 2) * 0.36
-            colour, marker = ROLE_COLOURS[role], ROLE_MARKERS[role]
-            filled = [colour if p < SIGNIFICANT else "white" for p in rows["p"]]
-            axis.hlines(places, rows["low"], rows["high"], color=colour, lw=1.4)
-            look: dict[str, Any] = {"marker": marker, "zorder": 3, "ec": colour}
-            axis.scatter(rows["difference"], places, 22, color=filled, **look)
-        most = here["n"].max() if len(here) else 0
-        for rival, n in here.groupby("rival")["n"].max().items():
-            if n < most:
-                _beside(axis, rivals.index(rival), f"n = {n}")
+    of_panels = [
+        chosen[
+            (chosen["backbone"] == backbone)
+            & chosen["rival"].isin(rivals)
+            & chosen["method"].isin([own.get(role) for role in ours])
+        ]
+        for backbone, own in roles.items()
+    ]
+    figure, axes = _panels(roles, 1.6 + 0.24 * len(rivals))
+    for axis, here, (backbone, own) in zip(axes, of_panels, roles.items(), strict=True):
+        for place, role in enumerate(ours):
+            shift = 0.36 * (place - (len(ours) - 1) / 2)
+            _draw_differences(axis, here[here["method"] == own.get(role)], rivals, role, shift)
         for row in range(0, len(rivals), 2):
             axis.axhspan(row - 0.5, row + 0.5, color="0.95", lw=0)
         axis.axvline(0, color="0.25", lw=1.2)
         axis.grid(axis="y", visible=False)
-        axis.set_title(_titled(backbone, own, (VARIANT,), f"n = {most}"), fontsize=9)
+        most = f"n = {here['n'].max()}" if len(here) else ""
+        axis.set_title(_titled(backbone, own, (VARIANT,), most), fontsize=9)
         _name_sides(axis, "T-TAME\nbetter", "rival\nbetter", direction(measure))
     axes[0].set_yticks(range(len(rivals)), [shown_name(name) for name in rivals], color="0.35")
-    axes[0].set_ylim(len(rivals) - 0.5, -0.5)
-    label = _plain(measure, v)
-    figure.supxlabel(f"{label}: T-TAME minus rival, in points, with 95 % interval", fontsize=9.5)
+    axes[0].set_ylim(max(1, len(rivals)) - 0.5, -0.5)
+    for axis, here in zip(axes, of_panels, strict=True):  # once all have their common width
+        for rival, rows in here[here["n"] < here["n"].max()].groupby("rival"):
+            _write_beside(axis, rivals.index(str(rival)), rows, f"n = {rows['n'].max()}")
+    what = f"{_plain(measure, v)}: T-TAME minus rival, in points, with 95 % interval"
+    figure.supxlabel(what, fontsize=9.5)
     marks = [_mark(role) for role in ours]
     marks += [_mark("not significant", color="0.25", mfc="white", marker="o")]
     figure.legend(handles=marks, loc="outside upper center", ncols=len(marks), frameon=False)
     return figure
+
+
+def _rival_rows(found: pd.Series) -> list[str]:
+    """Put rivals in the order of the registries, unknown ones behind them, controls last."""
+    known = [name for name in (*TRAINED, *METHODS) if name not in (*OURS, *CONTROLS)]
+    places = dict.fromkeys((*known, *rivals_of(found), *CONTROLS))
+    return [name for name in places if name in set(found)]
+
+
+def _draw_differences(
+    axis: Axes, rows: pd.DataFrame, rivals: Sequence[str], role: str, shift: float
+) -> None:
+    """Draw one role's differences to its rivals, a little off the middle of their rows."""
+    places = rows["rival"].map(rivals.index).astype(float) + shift
+    colour = ROLE_COLOURS[role]
+    filled = [colour if p < SIGNIFICANT else "white" for p in rows["p"]]
+    axis.hlines(places, rows["low"], rows["high"], color=colour, lw=1.4)
+    look: dict[str, Any] = {"marker": ROLE_MARKERS[role], "ec": colour, "zorder": 3}
+    axis.scatter(rows["difference"], places, 22, color=filled, **look)
 
 
 def quality_cost(
@@ -267,10 +284,13 @@ def _plain(measure: str, v: float) -> str:
     return measure_label(measure, v).rstrip(" ↑↓")
 
 
-def _beside(axis: Axes, row: float, text: str) -> None:
-    """Write a text at the right end of a row."""
-    place = {"transform": axis.get_yaxis_transform(), "ha": "right", "va": "center"}
-    axis.text(0.99, row, text, fontsize=9, color="0.45", **place)
+def _write_beside(axis: Axes, place: float, rows: pd.DataFrame, text: str) -> None:
+    """Write a text at that end of a row at which its intervals leave more room."""
+    left, right = axis.get_xlim()
+    at_left = rows["low"].min() - left > right - rows["high"].max()
+    look: dict[str, Any] = {"ha": "left" if at_left else "right", "va": "center"}
+    look |= {"transform": axis.get_yaxis_transform(), "color": "0.45", "fontsize": 9}
+    axis.text(0.01 if at_left else 0.99, place, text, **look)
 
 
 def _mark(label: str, **look: Any) -> Line2D:

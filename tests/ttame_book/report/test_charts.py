@@ -40,7 +40,8 @@ def test_bars_are_the_means_of_the_scores_with_their_intervals():
     figure = charts.measure_bars(pd.concat([*told, *aside]))
     assert [axis.get_title() for axis in figure.axes] == ["AD(15) ↓", "IC(15) ↑"]
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert names == ["t-tame", "grad-cam", "all-ones"]
+    assert names == ["T-TAME", "Grad-CAM", "All ones (control)"]
+    methods = ["t-tame", "grad-cam", "all-ones"]
     figure.canvas.draw()
     assert not any(tick.label1.get_visible() for tick in figure.axes[1].yaxis.get_major_ticks())
     palette = charts.method_styles()["palette"]
@@ -48,8 +49,8 @@ def test_bars_are_the_means_of_the_scores_with_their_intervals():
         bars, ends = bars_of(axis)
         for row, lowest in enumerate((10, 20, 0)):
             assert bars[row].get_width() == pytest.approx(lowest + 2.5 + more)
-            assert bars[row].get_facecolor() == to_rgba(palette[names[row]])
-            values = own["value"][own["method"] == names[row]].to_numpy() + more
+            assert bars[row].get_facecolor() == to_rgba(palette[methods[row]])
+            values = own["value"][own["method"] == methods[row]].to_numpy() + more
             assert ends[row] == pytest.approx(bootstrap_interval(values), abs=0.3)
     plt.close(figure)
 
@@ -165,8 +166,9 @@ def test_convergence_has_one_legend_and_one_colour_a_method():
         table[(table["backbone"] == "b") | (table["method"] != "t-tame")]
     )
     (legend,) = figure.legends
-    named = {text.get_text() for text in legend.get_texts()}
-    assert named == {"t-tame", "grad-cam", "all-ones"}
+    told = {text.get_text() for text in legend.get_texts()}
+    assert told == {"T-TAME", "Grad-CAM", "All ones (control)"}
+    named = {"t-tame", "grad-cam", "all-ones"}
     first, second = [lines_of(axis, named) for axis in figure.axes]
     assert set(first) == {"grad-cam", "all-ones"} and set(second) == named
     plt.close(figure)
