@@ -13,6 +13,7 @@ from torch import nn
 from ttame_book.report.charts import WIDTH
 from ttame_book.report.names import shown_name
 from ttame_core.attention import FeatureBranch
+from ttame_core.classifiers.backbone import Backbone
 from ttame_core.explainer import TTAME
 
 FROZEN, TRAINED, DATA = "#e3e6ea", "#cfe3f2", "white"
@@ -56,23 +57,34 @@ def architecture(explainer: TTAME) -> Figure:
     All shapes, layers and parts are the explainer's own, at its classifier's image size. What is
     trained is blue, what is frozen grey.
     """
-    backbone, attention = explainer.backbone, explainer.attention
     parts = architecture_parts(explainer)
-    called, size = shown_name(backbone.name), backbone.preprocessing.image_size
     height = max(112 + ROW * len(parts), 380)
     figure, axis = plt.subplots(figsize=(WIDTH, WIDTH * height / 700))
     figure.subplots_adjust(0, 0, 1, 1)
     axis.set(xlim=(0, 700), ylim=(height, 0))
     axis.set_axis_off()
+    middle = 78 + (height - 134) / 2
+    _draw_classifier(axis, explainer.backbone, height)
+    _draw_branches(axis, explainer, parts, middle)
+    _draw_masking(axis, explainer, parts, middle)
+    return figure
 
+
+def _draw_classifier(axis: Axes, backbone: Backbone, height: float) -> None:
+    """Draw the image, the classifier below it, and what that tells."""
+    size = backbone.preprocessing.image_size
     _box(axis, (4, 8, 96, 48), f"image\n3 x {size} x {size}", DATA)
     _arrow(axis, (52, 56), (52, 78))
-    _box(axis, (4, 78, 96, height - 134), f"{textwrap.fill(called, 14)}\n\nfrozen", FROZEN)
+    called = textwrap.fill(shown_name(backbone.name), 14)
+    _box(axis, (4, 78, 96, height - 134), f"{called}\n\nfrozen", FROZEN)
     _arrow(axis, (52, height - 56), (52, height - 40))
     classes = f"{backbone.num_classes:,} classes;\ny: predicted"
     axis.text(52, height - 20, classes, ha="center", va="center", fontsize=9)
 
-    middle = 78 + (height - 134) / 2
+
+def _draw_branches(axis: Axes, explainer: TTAME, parts: pd.DataFrame, middle: float) -> None:
+    """Draw a branch for each tap below its layer and shape, and the fusion of all."""
+    backbone, attention = explainer.backbone, explainer.attention
     first = middle - ROW * (len(parts) - 1) / 2 + 10
     for row, branch in enumerate(parts.itertuples()):
         level = first + ROW * row
@@ -84,41 +96,42 @@ def architecture(explainer: TTAME) -> Figure:
         axis.text(BRANCHES[0] - 14, level - 47, name, va="center", fontsize=9.5, weight="bold")
         axis.text(BRANCHES[0] - 14, level - 32, shape, va="center", fontsize=9, color="0.3")
         _branch(axis, level, list(filter(None, str(branch.parts).split(STEP))))
-    low, high = first - BOX / 2 - 18, first + ROW * (len(parts) - 1) + BOX / 2 + 18
-    channels = sum(attention.channels)
-    fused = (
-        f"concatenate\n\n1x1 conv\n{channels:,}\n→ {attention.num_classes:,}\n\nclass y:\none map"
-    )
-    low, high = min(low, middle - 150), max(high, middle + 150)
-    _box(axis, (440, low, 88, high - low), fused, TRAINED)
+    reach = max(150, ROW * (len(parts) - 1) / 2 + BOX / 2 + 28)
+    channels = f"{sum(attention.channels):,}\n→ {attention.num_classes:,}"
+    fused = f"concatenate\n\n1x1 conv\n{channels}\n\nclass y:\none map"
+    _box(axis, (440, middle - reach, 88, 2 * reach), fused, TRAINED)
 
-    sides = (parts["map_height"][0], parts["map_width"][0])
-    order = "masked, then\nstandardised"
-    if backbone.masking == "standardised":
-        order = "standardised,\nthen masked"
+
+def _draw_masking(axis: Axes, explainer: TTAME, parts: pd.DataFrame, middle: float) -> None:
+    """Draw what becomes of the map, below each other: mask, masked image, confidence."""
+    backbone, attention = explainer.backbone, explainer.attention
+    size, called = backbone.preprocessing.image_size, shown_name(backbone.name)
+    sides = f"{parts['map_height'][0]} x {parts['map_width'][0]}"
+    orders = {"image": "masked, then\nstandardised", "standardised": "standardised,\nthen masked"}
     smoothed = ", smoothed" if attention.smoothing else ""
     scaled = "sigmoid, " if attention.squashed else ""
     steps = [
-        ("", f"map of y{smoothed}\n{sides[0]} x {sides[1]}", DATA),
+        ("", f"map of y{smoothed}\n{sides}", DATA),
         (f"{scaled}min-max, upsample", f"mask\n{size} x {size}", DATA),
-        ("times the image", f"image,\n{order}", DATA),
+        ("times the image", f"image,\n{orders[backbone.masking]}", DATA),
         ("", f"{textwrap.fill(called, 22)}\nconfidence in y", FROZEN),
     ]
     top, gap = middle - 165, (330 - 4 * 56) / 3
-    _arrow(axis, (528, top + 28), (556, top + 28))
+    _arrow(axis, (528, middle - 137), (556, middle - 137))
     for place, (how, what, ground) in enumerate(steps):
         y = top + place * (56 + gap)
         _box(axis, (556, y, 140, 56), what, ground)
         if place:
-            _arrow(axis, (572, y - gap), (572, y))
-            axis.text(580, y - gap / 2, how, va="center", fontsize=9)
-    return figure
+            _arrow(axis, (564, y - gap), (564, y))
+            axis.text(571, y - gap / 2, textwrap.fill(how, 19), va="center", fontsize=9)
 
 
 def _branch(axis: Axes, level: float, parts: Sequence[str]) -> None:
     """Draw a branch's parts from left to right, and the skip connection below them."""
     begin, end = BRANCHES
-    widths = [{SKIP: 18}.get(part, 66 if "upsample" in part else 48) for part in parts]
+    # as wide as the longest word in it, a character being 6.5
+    words = [max(map(len, part.split())) for part in parts]
+    widths = [18 if p == SKIP else max(40, 8 + 6.5 * n) for p, n in zip(parts, words, strict=True)]
     gap = (end - begin - sum(widths)) / (len(parts) + 1) if parts else end - begin
     gap = min(gap, 26)
     x = taken = begin
