@@ -86,16 +86,17 @@ def _draw_branches(axis: Axes, explainer: TTAME, parts: pd.DataFrame, middle: fl
     """Draw a branch for each tap below its layer and shape, and the fusion of all."""
     backbone, attention = explainer.backbone, explainer.attention
     first = middle - ROW * (len(parts) - 1) / 2 + 10
-    for row, branch in enumerate(parts.itertuples()):
-        level = first + ROW * row
-        name = str(branch.tap)
+    for row in range(len(parts)):
+        level, branch = first + ROW * row, parts.iloc[row]
+        c, h, w = branch[["channels", "height", "width"]]
+        name = branch["tap"]
         name = name if len(name) <= NAME else f"…{name[1 - NAME :]}"
-        shape = f"{branch.channels} x {branch.height} x {branch.width}"
+        shape = f"{c} x {h} x {w}"
         if backbone.tokens:
-            shape += f", of {backbone.prefix_tokens + branch.height * branch.width} tokens"
+            shape += f", of {backbone.prefix_tokens + h * w} tokens"
         axis.text(BRANCHES[0] - 14, level - 47, name, va="center", fontsize=9.5, weight="bold")
         axis.text(BRANCHES[0] - 14, level - 32, shape, va="center", fontsize=9, color="0.3")
-        _branch(axis, level, list(filter(None, str(branch.parts).split(STEP))))
+        _branch(axis, level, list(filter(None, branch["parts"].split(STEP))))
     reach = max(150, ROW * (len(parts) - 1) / 2 + BOX / 2 + 28)
     channels = f"{sum(attention.channels):,}\n→ {attention.num_classes:,}"
     fused = f"concatenate\n\n1x1 conv\n{channels}\n\nclass y:\none map"
@@ -132,9 +133,8 @@ def _branch(axis: Axes, level: float, parts: Sequence[str]) -> None:
     # as wide as the longest word in it, a character being 6.5
     words = [max(map(len, part.split())) for part in parts]
     widths = [18 if p == SKIP else max(40, 8 + 6.5 * n) for p, n in zip(parts, words, strict=True)]
-    gap = (end - begin - sum(widths)) / (len(parts) + 1) if parts else end - begin
-    gap = min(gap, 26)
-    x = taken = begin
+    gap = min((end - begin - sum(widths)) / (len(parts) + 1), 26.0)
+    x = taken = float(begin)
     for part, width in zip(parts, widths, strict=True):
         _arrow(axis, (x if x > begin else 100, level), (x + gap, level))
         x += gap
@@ -161,11 +161,11 @@ def _box(axis: Axes, place: Sequence[float], text: str, ground: str) -> None:
     x, y, width, height = place
     look: dict[str, Any] = {"fc": ground, "ec": "0.3", "lw": 1, "zorder": 2}
     axis.add_patch(plt.Rectangle((x, y), width, height, **look))
-    centre = {"ha": "center", "va": "center", "zorder": 3}
+    centre: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 3}
     axis.text(x + width / 2, y + height / 2, text, fontsize=9, linespacing=1.25, **centre)
 
 
-def _arrow(axis: Axes, start: Sequence[float], end: Sequence[float]) -> None:
+def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
     """Draw an arrow."""
     look: dict[str, Any] = {"arrowstyle": "-|>", "color": "0.3", "lw": 1, "shrinkA": 0}
     axis.annotate("", end, start, arrowprops={**look, "shrinkB": 0, "mutation_scale": 9})

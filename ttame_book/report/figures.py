@@ -27,6 +27,8 @@ Roles = Mapping[str, Mapping[str, str]]
 ACROSS = 3
 """Panels beside each other at most: with more, the words below them would overlap."""
 SIGNIFICANT = 0.05
+BAND = "0.95"
+"""Ground of every other row."""
 TOLD = {VARIANT: "variant", OTHER: "other"}
 """How a panel's title names the roles that are another method's in each."""
 WORDS = dict(
@@ -74,7 +76,7 @@ def forest_plot(differences: pd.DataFrame, measure: str, v: float, roles: Roles)
             shift = 0.36 * (place - (len(ours) - 1) / 2)
             _draw_differences(axis, here[here["method"] == own.get(role)], rivals, role, shift)
         for row in range(0, len(rivals), 2):
-            axis.axhspan(row - 0.5, row + 0.5, color="0.95", lw=0)
+            axis.axhspan(row - 0.5, row + 0.5, color=BAND, lw=0)
         axis.axvline(0, color="0.25", lw=1.2)
         axis.grid(axis="y", visible=False)
         most = f"n = {here['n'].max()}" if len(here) else ""
@@ -138,15 +140,15 @@ def quality_cost(
     used = [role for role in ROLES if any(role in own for own in roles.values())]
     for axis, (backbone, own) in zip(axes, roles.items(), strict=True):
         role_of = {method: role for role, method in own.items()}
-        for row in points[points["backbone"] == backbone].itertuples():
-            role = role_of.get(str(row.method), "")
-            if row.method in OURS and not role:
+        for row in _records(points[points["backbone"] == backbone]):
+            role = role_of.get(row["method"], "")
+            if row["method"] in OURS and not role:
                 continue
             colour = ROLE_COLOURS.get(role, GREY)
-            ends = [[row.mean - row.low], [row.high - row.mean]]
+            ends = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
             look: dict[str, Any] = {"marker": ROLE_MARKERS.get(role, "o"), "color": colour}
             look |= {"ms": 7 if role else 5, "lw": 1.2, "zorder": 3 if role else 2}
-            axis.errorbar(row.equivalents, row.mean, ends, **look, label=row.method)
+            axis.errorbar(row["equivalents"], row["mean"], ends, **look, label=row["method"])
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
         axis.set_title(_titled(backbone, own, (VARIANT, OTHER)), fontsize=9)
@@ -184,7 +186,7 @@ def verdict_strip(deciding: pd.DataFrame) -> Figure:
     figure.subplots_adjust(left=LEFT, right=RIGHT, top=0.995, bottom=0.55 / size[1])
     # places in shares of the width, from the axis' left end and in its width
     number, title, beside = ((x - LEFT) / (RIGHT - LEFT) for x in (0.01, 0.045, 0.715))
-    for place, row in enumerate(deciding.to_dict("records")):
+    for place, row in enumerate(_records(deciding)):
         colour = VERDICT_COLOURS[row["verdict"]]
         side: dict[str, Any] = {"transform": axis.get_yaxis_transform(), "va": "center"}
         axis.text(number, place - 0.2, f"{row['number']}", **side, fontsize=9.5, weight="bold")
@@ -196,9 +198,13 @@ def verdict_strip(deciding: pd.DataFrame) -> Figure:
         if np.isfinite(ends[1]):
             low, middle, high = ends / (np.nanmax(np.abs(ends)) or 1)
             axis.plot([low, high], [place, place], color=colour, lw=2.2, solid_capstyle="butt")
-            axis.plot(middle, place, VERDICT_MARKERS[row["verdict"]], color=colour, ms=7)
+            axis.plot(middle, place, VERDICT_MARKERS[row["verdict"]], color=colour, ms=6)
     for place in range(0, len(deciding), 2):
-        band = {"transform": axis.get_yaxis_transform(), "color": "0.95", "clip_on": False}
+        band: dict[str, Any] = {
+            "transform": axis.get_yaxis_transform(),
+            "color": BAND,
+            "clip_on": False,
+        }
         corner, width = (-LEFT / (RIGHT - LEFT), place - 0.5), 1 / (RIGHT - LEFT)
         axis.add_patch(plt.Rectangle(corner, width, 1, lw=0, zorder=0, **band))
     axis.axvline(0, color="0.25", lw=1.2)
@@ -208,6 +214,11 @@ def verdict_strip(deciding: pd.DataFrame) -> Figure:
     axis.spines[:].set_visible(False)
     _name_sides(axis, "as claimed", "otherwise", 1, beyond=0.15)
     return figure
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return rows as dictionaries."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def margins(row: Mapping[str, Any]) -> np.ndarray:
@@ -275,7 +286,11 @@ def _name_sides(axis: Axes, better: str, worse: str, towards: int, beyond: float
     left, right = (worse, better) if towards > 0 else (better, worse)
     right = right.replace("\n", " →\n") if "\n" in right else f"{right} →"
     for place, words, align in ((-beyond, f"← {left}", "left"), (1 + beyond, right, "right")):
-        below = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
+        below: dict[str, Any] = {
+            "xycoords": "axes fraction",
+            "textcoords": "offset points",
+            "va": "top",
+        }
         axis.annotate(words, (place, 0), (0, -20), ha=align, fontsize=9, color="0.25", **below)
 
 
@@ -290,6 +305,8 @@ def _write_beside(axis: Axes, place: float, rows: pd.DataFrame, text: str) -> No
     at_left = rows["low"].min() - left > right - rows["high"].max()
     look: dict[str, Any] = {"ha": "left" if at_left else "right", "va": "center"}
     look |= {"transform": axis.get_yaxis_transform(), "color": "0.45", "fontsize": 9}
+    ground = "white" if place % 2 else BAND  # the row's own, over the line of zero
+    look["bbox"] = {"fc": ground, "ec": "none", "pad": 1}
     axis.text(0.01 if at_left else 0.99, place, text, **look)
 
 

@@ -210,7 +210,7 @@ def _decide(claim: Claim, rows: pd.DataFrame) -> tuple[str, pd.Series | None, fl
         return NOT_APPLICABLE, missing.iloc[0] if len(missing) else None, math.nan
     least = float(needed.min())
     verdict = CONFIRMED if least > 1 else NOT_CONFIRMED if least < -1 else UNDECIDED
-    return verdict, rows.loc[needed.idxmin()], least
+    return verdict, rows[rows.index == needed.idxmin()].iloc[0], least
 
 
 def _clearness(rows: pd.DataFrame) -> pd.Series:
