@@ -232,7 +232,7 @@ rule book:
         looks=expand(
             "book/_static/{file}", file=sorted(glob_wildcards("book/_static/{file,[^.].*}").file)
         ),
-        generator=["book/pages.py", "book/chapters.py"],
+        generator=["book/pages.py", "book/chapters.py", "ttame_book/report/explorer.py"],
         settings="book/_config.yml",
     output:
         f"{RESULTS}/book/_build/html/index.html",

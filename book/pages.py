@@ -21,6 +21,7 @@ from PIL import Image
 
 from ttame_book.editions import hours
 from ttame_book.editions.edition import Edition
+from ttame_book.report import explorer
 from ttame_core.errors import TTAMEError
 
 PROSE = Path(__file__).parent
@@ -115,6 +116,8 @@ def main(results: Path, title: str) -> None:
         {"file": "claims"},
         {"file": "short-training"},
     ]
+    if explorer.write_page(results, COMMITTED / "summary", book):
+        answers.append({"file": "explorer"})
     use = [{"file": "use", "sections": [{"file": name} for name in own]}]
     parts = [
         {"caption": "The answer", "chapters": answers},

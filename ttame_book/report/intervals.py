@@ -7,10 +7,12 @@ intervals are bootstrapped over images, and seeded.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap, norm, t, ttest_1samp
+from scipy.special import stdtr
+from scipy.stats import bootstrap, norm, t
 from statsmodels.stats.multitest import multipletests
 
 from ttame_core.metrics.measures import MEASURES, direction
@@ -38,10 +40,21 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]
         return math.nan, math.nan
     if np.ptp(values) == 0:
         return float(values.mean()), float(values.mean())
-    interval = bootstrap(
-        (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+    # no matrix product: its threads wait for each other longer than this takes
+    means = np.einsum("ij,j->i", _draws(len(values), seed), values) / len(values)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=4)
+def _draws(n: int, seed: int) -> np.ndarray:
+    """Count how often each of 2,000 resamples draws each of n values, ``(2000, n)``.
+
+    They are the resamples of SciPy's `bootstrap`, drawn once for all samples of a size: tables of
+    thousands of intervals are made ten times as fast.
+    """
+    drawn = np.random.default_rng(seed).integers(0, n, (2000, n))
+    return np.stack([np.bincount(each, minlength=n) for each in drawn]).astype(float)
 
 
 def simultaneous_intervals(
@@ -120,10 +133,12 @@ def paired_differences(
     keys, contests = [*by, "measure", "v"], scores[scores["measure"].map(direction) != 0]
     for key, group in contests.groupby(keys, sort=False, observed=True):
         wide = group.pivot_table(index="image_id", columns="method", values="value", sort=False)
-        found = [method for method in methods if method in wide]
+        values = {name: column.to_numpy() for name, column in wide.items()}  # (images,) each
+        found = [method for method in methods if method in values]
         for i, method in enumerate(found):
             for rival in wide.columns.drop(found[: i + 1]):
-                apart = (wide[method] - wide[rival]).dropna().to_numpy()
+                apart = values[method] - values[rival]
+                apart = apart[~np.isnan(apart)]
                 if len(apart):
                     ends = bootstrap_interval(apart)
                     rows.append(
@@ -147,4 +162,6 @@ def paired_p(differences: np.ndarray) -> float:
     if np.ptp(differences) == 0:
         # no variance, which a t-test takes for proof: as a sign test, all of them one way
         return 2.0 ** (1 - len(differences))
-    return float(ttest_1samp(differences, 0.0).pvalue)
+    n = len(differences)  # SciPy's `ttest_1samp` takes ten times as long, mostly for its checks
+    statistic = differences.mean() / (differences.std(ddof=1) / math.sqrt(n))
+    return float(2 * stdtr(n - 1, -abs(statistic)))
