@@ -98,7 +98,7 @@ def explored(edition: Edition, backbone: Backbone, count: int = 6) -> dict[str, 
         "images": [
             {
                 "name": f"digit {item['label']}" if digits else item["id"],
-                "picture": _data_uri(images[i].cpu(), "png" if digits else "jpeg"),
+                "picture": _data_uri(_levels(images[i]), "png" if digits else "jpeg"),
                 "classes": [
                     {"name": backbone.label(int(c)), "before": round(float(p), 4)}
                     for c, p in zip(classes[i], confidences[i], strict=True)
@@ -122,20 +122,25 @@ def _masked(backbone: Backbone, images: Tensor, classes: Tensor, method: Any) ->
     """Explain one class of each image, and mask by the map at each of `SHARES`."""
     maps = method(images, classes)
     maps = getattr(maps, "maps", maps).detach()
-    levels = (255 * maps).round()  # (B, h, w)
+    levels = _levels(maps)  # (B, h, w)
     wanted = [("masked", v) for v in SHARES]
     left = perturbed_confidences(backbone, images, classes, (levels / 255).to(images), wanted)
     return [
         {
-            "map": _data_uri(level.byte().cpu(), "png"),
+            "map": _data_uri(level, "png"),
             "left": [round(float(left[key][i]), 4) for key in wanted],
         }
         for i, level in enumerate(levels)
     ]
 
 
-def _data_uri(image: Tensor, kind: str) -> str:
-    """Write an image ``(3, H, W)`` in [0, 1], or a map ``(h, w)`` uint8, as its own address."""
+def _levels(values: Tensor) -> Tensor:
+    """Round values in [0, 1] to eight bits, uint8; torchvision's pictures would cut them off."""
+    return (255 * values).round().byte().cpu()
+
+
+def _data_uri(levels: Tensor, kind: str) -> str:
+    """Write an image ``(3, H, W)`` or a map ``(h, w)``, uint8, as an address that holds it."""
     file = io.BytesIO()
-    to_pil_image(image).save(file, kind, quality=90, optimize=True)
+    to_pil_image(levels).save(file, kind, quality=90, optimize=True)
     return f"data:image/{kind};base64,{b64encode(file.getvalue()).decode()}"

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from tests.ttame_book.report.examples import scores
 from ttame_book.report import intervals
@@ -150,6 +151,15 @@ def test_the_interval_covers_a_known_mean_as_often_as_it_says():
         low, high = bootstrap_interval(rng.exponential(1.0, 100))
         covered += low <= 1.0 <= high
     assert 0.89 <= covered / 200 <= 0.99
+
+
+@pytest.mark.parametrize("n", [2, 5, 60])
+def test_intervals_and_p_are_scipys(n):
+    values = np.random.default_rng(n).normal(1.0, 3.0, n)
+    drawn = {"n_resamples": 2000, "method": "percentile", "rng": np.random.default_rng(0)}
+    expected = stats.bootstrap((values,), np.mean, **drawn).confidence_interval
+    assert bootstrap_interval(values) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    assert paired_p(values) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue, rel=1e-9)
 
 
 def test_averages_over_v_are_taken_image_by_image():

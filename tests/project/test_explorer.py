@@ -1,0 +1,266 @@
+"""The explorer in a browser: what is chosen changes what is drawn, and nothing is asked of anyone."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.commands import ROOT
+from ttame_book.report import explorer
+from ttame_book.studies.exploration import SHARES, _data_uri, _levels
+from ttame_core.images.explanation import colours_of
+from ttame_core.masking import enlarged, keep_top, mask_images
+
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium is found to open it in"),
+    pytest.mark.slow,
+]
+MINUS = "\N{MINUS SIGN}"
+MEAN = torch.tensor([0.5, 0.25, 0.75])[:, None, None]
+SIZE, SIDE, METHODS = (10, 14), (3, 4), ("t-tame", "rise")  # height, width
+LEFT = {"t-tame": 0.6, "rise": 0.3}  # confidence left at 100 %; at each next share 0.01 less
+PROBE = """
+const told = [], drawn = document.getElementById("explorer").dataset;
+const wait = async () => {
+  while (!drawn.drawn) await new Promise((done) => setTimeout(done, 10));
+};
+const pixels = (place) => {
+  const copy = Object.assign(document.createElement("canvas"), { width: place.width, height: place.height });
+  const context = copy.getContext("2d", { willReadFrequently: true });  // without, the browser warns
+  context.drawImage(place, 0, 0);
+  return Array.from(context.getImageData(0, 0, place.width, place.height).data);
+};
+const look = () => told.push({
+  finding: document.querySelector(".finding").textContent,
+  title: document.querySelector("svg title").textContent,
+  filled: document.querySelectorAll("circle.proven").length,
+  table: Array.from(document.querySelectorAll(".numbers tr"), (row) => Array.from(row.cells, (cell) => cell.textContent)),
+  confidences: document.querySelector(".confidences").textContent,
+  canvases: Array.from(document.querySelectorAll(".pictures:not([hidden]) canvas"), pixels),
+  unnamed: document.querySelectorAll("canvas:not([aria-label])").length,
+  hash: location.hash,
+  wide: [document.documentElement.scrollWidth, innerWidth],
+  asked: performance.getEntriesByType("resource").map(({ name }) => name.split(":")[0]),
+  labelled: Array.from(document.querySelectorAll("select, input"), ({ labels }) => labels.length),
+});
+(async () => {
+  await wait();
+  look();
+  for (const [name, value] of STEPS) {
+    const control = document.querySelector(`[name="${name}"]`);
+    control.focus();
+    control.value = value;
+    delete drawn.drawn;
+    control.dispatchEvent(new Event("input", { bubbles: true }));
+    await wait();
+    look();
+  }
+  console.log("looked");
+  parent.postMessage(JSON.stringify(told), "*");
+})();
+"""
+FRAME = """<!doctype html><title>A frame, which may be narrower than a browser's window</title>
+<iframe src="{source}" style="width: {width}px; height: 900px; border: 0"></iframe>
+<script>
+addEventListener("message", ({{ data }}) => {{
+  document.body.append(Object.assign(document.createElement("pre"), {{ id: "told", textContent: data }}));
+}});
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def made():
+    """An image, a map of each method and class, and the explored data of two classifiers."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, *SIZE), generator=generator) / 255
+    levels = torch.randperm(256, generator=generator)[:48].reshape(2, 2, *SIDE).byte()
+    found = {
+        method: [
+            {
+                "map": _data_uri(levels[i, c], "png"),
+                "left": [round(LEFT[method] - 0.01 * k, 2) for k in range(len(SHARES))],
+            }
+            for c in range(2)
+        ]
+        for i, method in enumerate(METHODS)
+    }
+    classes = [{"name": "cat <b>", "before": 0.9}, {"name": "dog", "before": 0.05}]
+    images = [
+        {
+            "name": "one",
+            "picture": _data_uri(_levels(image), "png"),
+            "classes": classes,
+            "methods": found,
+        }
+    ]
+    about = {"mean": MEAN.flatten().tolist(), "note": "Drawn by hand.", "images": images}
+    both = {
+        "cnn": {**about, "masking": "image"},
+        "vit": {**about, "masking": "standardised"},
+    }
+    return SimpleNamespace(
+        image=image, levels=levels, explored={"shares": SHARES, "classifiers": both}
+    )
+
+
+@pytest.fixture(scope="module")
+def page(made, tmp_path_factory):
+    """The page with these, and with differences on one classifier in one measure."""
+    place = tmp_path_factory.mktemp("explorer")
+    summary = place / "results" / "summary"
+    summary.mkdir(parents=True)
+    rows = [
+        ("cnn", "ad", v, "t-tame", *row)
+        for v in (50, 15)
+        for row in (
+            ("rise", 40, v - 20.0, -6.0, 31.0, 0.2),
+            ("grad-cam", 500, -12.5, -14.0, -11.0, 0.0001),
+            ("random", 500, -30.0, -31.0, -29.0, 0.0001),
+        )
+    ]
+    columns = ["backbone", "measure", "v", "method", "rival", "n", "difference", "low", "high", "p"]
+    pd.DataFrame(rows, columns=columns).to_csv(summary / "differences.csv", index=False)
+    (summary / "explorer.json").write_text(json.dumps(made.explored))
+    book = place / "book"
+    shutil.copytree(ROOT / "book" / "_static", book / "_static")
+    shutil.copy(ROOT / "book" / "explorer.md", book)
+    assert explorer.write_page(place / "results", place / "none", book)
+    body = re.search("```{raw} html\n(.*?)```", (book / "explorer.md").read_text(), re.DOTALL)[1]
+    file = book / "explorer.html"
+    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Explorer</title>'
+    file.write_text(f"{head}<body>{body}<script>const STEPS = {json.dumps(STEPS)};{PROBE}</script>")
+    return file
+
+
+STEPS = (
+    ("reference", "grad-cam"),
+    ("reference", "t-tame"),
+    ("v", "15"),
+    ("keep", "33"),
+    ("class", "1"),
+    ("shown", "vit"),
+    ("second", "none"),
+)
+
+
+def opened(page, hash_, width):
+    """Open the page with what its address says; return what the probe saw, and the console."""
+    user, frame = page.with_name(f"user-{width}"), page.with_name(f"frame-{width}.html")
+    frame.write_text(FRAME.format(source=f"{page.name}{html.escape(hash_)}", width=width))
+    browser = [
+        *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"),
+        *(f"--user-data-dir={user}", "--window-size=1500,950"),
+        *("--enable-logging=stderr", "--v=0", "--dump-dom", frame.as_uri()),
+    ]
+    done = subprocess.run(browser, capture_output=True, text=True, timeout=120, check=True)
+    console = [
+        line.partition("CONSOLE")[2] for line in done.stderr.splitlines() if "CONSOLE" in line
+    ]
+    told = re.search('<pre id="told">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert told, done.stderr[-2000:]
+    return json.loads(html.unescape(told[1])), console
+
+
+@pytest.fixture(scope="module")
+def seen(page):
+    """What is seen at first and after each of `STEPS`, on a narrow screen."""
+    return opened(page, "", 375)
+
+
+def test_a_browser_finds_no_error_and_asks_for_nothing(seen):
+    told, console = seen
+    assert len(console) == 1 and '"looked"' in console[0]
+    for view in told:
+        assert set(view["asked"]) <= {"file", "data"}
+        assert view["wide"][0] <= view["wide"][1] == 375  # nothing scrolls sideways
+        assert view["labelled"] == [1] * 10 and not view["unnamed"]
+
+
+def test_the_reference_turns_the_differences_round(seen):
+    first, of_grad_cam, _, at_15, *_ = seen[0]
+    assert first["finding"] == first["title"]
+    assert (
+        "t-tame on cnn, AD(50) ↓: better than 1 of 2 methods, worse than 0; with 1 no"
+        in first["finding"]
+    )
+    assert "n = 40 to 500 images" in first["finding"] and first["filled"] == 2
+    assert first["table"] == [
+        [
+            "grad-cam",
+            "t-tame is better",
+            f"{MINUS}12.5",
+            f"{MINUS}14.0 to {MINUS}11.0",
+            "500",
+            "< 0.001",
+        ],
+        ["rise", "no difference proven", "+30.0", f"{MINUS}6.0 to +31.0", "40", "0.20"],
+        [
+            "random",
+            "t-tame is better",
+            f"{MINUS}30.0",
+            f"{MINUS}31.0 to {MINUS}29.0",
+            "500",
+            "< 0.001",
+        ],  # a control
+    ]
+    assert of_grad_cam["table"] == [
+        ["t-tame", "t-tame is better", "+12.5", "+11.0 to +14.0", "500", "< 0.001"]
+    ]
+    assert "better than 0 of 1 methods, worse than 1" in of_grad_cam["finding"]
+    assert at_15["table"][1][2] == f"{MINUS}5.0" and "AD(15)" in at_15["finding"]
+
+
+def test_the_browser_masks_as_the_measures_do(seen, made):
+    first, *_, at_33, other_class, vit, alone = seen[0]
+
+    def standardise(images):  # what is shown of a CNN's input is the masked image itself
+        return images - MEAN if order == "standardised" else images
+
+    for view, v, c, order in (
+        (first, 15, 0, "image"),
+        (at_33, 33, 0, "image"),
+        (other_class, 33, 1, "image"),
+        (vit, 33, 1, "standardised"),
+    ):
+        for i in range(2):
+            maps = enlarged(made.levels[i, c][None] / 255, SIZE)
+            masked = mask_images(made.image[None], keep_top(maps, v), standardise, order)
+            expected = [made.image, torch.from_numpy(colours_of(maps[0].numpy())).permute(2, 0, 1)]
+            for canvas, picture in zip(
+                view["canvases"][3 * i :],
+                [*expected, masked[0] + MEAN * (order == "standardised")],
+                strict=False,
+            ):
+                shown = np.array(canvas).reshape(*SIZE, 4)[..., :3]
+                wanted = 255 * picture.permute(1, 2, 0).numpy()
+                assert np.abs(shown - wanted).max() <= 1
+    assert len(alone["canvases"]) == 3
+
+
+def test_the_confidence_told_is_that_of_the_nearest_share(seen):
+    first, *_, at_33, other_class, _, alone = seen[0]
+    assert first["confidences"] == (
+        "Confidence in “cat <b>”. t-tame: 90.0 % before, 51.0 % after; rise: 90.0 % before, "
+        "21.0 % after masking (at v = 15 %)."
+    )
+    assert "53.0 % after" in at_33["confidences"]
+    assert "(at v = 30 %, the nearest to 33 % that was computed)" in at_33["confidences"]
+    assert "Confidence in “dog”. t-tame: 5.0 % before" in other_class["confidences"]
+    assert "rise" not in alone["confidences"]
+
+
+def test_a_view_is_linked_by_its_address(page, seen):
+    last = seen[0][-1]
+    again, console = opened(page, last["hash"], 1440)
+    for key in ("finding", "table", "confidences", "canvases"):
+        assert again[0][key] == last[key]
+    assert last["finding"] != seen[0][0]["finding"] and len(console) == 1
+    assert again[0]["wide"][0] <= again[0]["wide"][1] == 1440
