@@ -6,14 +6,23 @@ Numbers are never typed into a text: a page's ``{{ name }}`` is filled by `facts
 from functools import cache
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 
 from ttame_book.report.answers import against, best_variant, rows_of, standing
+from ttame_book.report.charts import perturbation_curves, theme
 from ttame_book.report.claims import VERDICTS
+from ttame_book.report.drawing import architecture
+from ttame_book.report.figures import forest_plot, quality_cost, verdict_strip
 from ttame_book.report.intervals import paired_differences
+from ttame_book.report.names import cast_roles, shown_name
+from ttame_book.report.verdicts import deciding_comparisons
+from ttame_core.classifiers.loading import load_backbone
+from ttame_core.explainer import TTAME
 from ttame_core.methods.registry import CONTROLS
+from ttame_core.metrics.measures import ROAD
 
-FULL_RISE = "rise, 4000 masks"
+FULL_RISE = "rise, 4000 masks"  # as its scores call it
 SEVERAL = (
     "none",
     "one",
@@ -29,11 +38,9 @@ SEVERAL = (
     "eleven",
     "twelve",
 )
-NAMES = {
-    "efficientnet_lite0": "EfficientNet-Lite0",
-    "squeezenet1_1": "SqueezeNet",
-    "vit_ti_16": "ViT-Tiny",
-}
+FIGURES = "figures"  # their folder in the book
+FOREST = {"ad50": ("ad", 50), "ad15": ("ad", 15), "ic50": ("ic", 50), "lerf": ("mean lerf", 0)}
+"""Measures and percentages that have a forest plot, by the plot's name."""
 
 
 @cache
@@ -71,7 +78,7 @@ def answer_table(folder: Path) -> str:
     rows = []
     for backbone in means["backbone"].unique():
         best = best_variant(means, backbone)
-        cells = [name_of(backbone)]
+        cells = [shown_name(backbone)]
         for method in ("t-tame", best):
             found = rows_of(differences, backbone, method, "ad", 50)
             cells.append(standing(found[found["rival"] != FULL_RISE]))
@@ -92,11 +99,6 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     """Write a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def name_of(backbone: str) -> str:
-    """Name a classifier for people."""
-    return NAMES.get(backbone, backbone)
 
 
 def in_words(count: int) -> str:
@@ -120,7 +122,7 @@ def lengths_table(folder: Path) -> str:
                 half = (row.high - row.low) / 2
                 cells[-1] = f"{row.mean:.1f} ±{half:.1f} after {row.steps:,} steps"
         rows.append(cells)
-    return table(["recipe", *map(name_of, backbones)], rows)
+    return table(["recipe", *map(shown_name, backbones)], rows)
 
 
 SHOWN = ("grad-cam", "score-cam", "rise", "iia", "transformer-lrp", "attention-rollout")
@@ -135,8 +137,8 @@ COLUMNS = {
 }
 
 
-def classifier_page(folder: Path, summary: str, backbone: str) -> str:
-    """Write the page of one classifier's scores; ``summary`` is where the book has its files."""
+def classifier_page(folder: Path, backbone: str) -> str:
+    """Write the page of one classifier's scores; its figures are those of `write_figures`."""
     means, differences = read_scores(folder)
     own = means[means["backbone"] == backbone]
     best = best_variant(means, backbone)
@@ -147,16 +149,19 @@ def classifier_page(folder: Path, summary: str, backbone: str) -> str:
     first = [m for m in methods if m in ("t-tame", best, *SHOWN, *CONTROLS)]
     rest = [m for m in methods if m not in first]
     return (
-        f"# {name_of(backbone)} on photographs\n\n"
+        f"# {shown_name(backbone)} on photographs\n\n"
         f"**In AD(50) the paper's recipe is {paper}; the best variant, `{best}`, is {variant}.** "
         f"RISE with 4,000 masks is one of these rivals, where it was run.\n\n"
+        f"```{{image}} {FIGURES}/forest-ad50-{backbone}.svg\n:alt: T-TAME's paired difference in AD(50) "
+        f"to each rival, {shown_name(backbone)}\n```\n\n"
+        "*Left of the line T-TAME is better; a filled mark is significant after correction.*\n\n"
         f"{scores_table(own, first)}\n"
         f"*Means over {int(own['n'].max())} photographs, or as many as a method explained, ± half their "
         "95 % intervals; in per cent. The last three rows know nothing of the classifier.*\n\n"
         f":::{{dropdown}} The other methods\n{scores_table(own, rest)}:::\n\n"
         "## ROAD\n\n"
-        f"```{{image}} {summary}/road-{backbone}.svg\n:alt: Confidence over the share of pixels "
-        f"imputed, for each method, {name_of(backbone)}\n```\n\n"
+        f"```{{image}} {FIGURES}/road-{backbone}.svg\n:alt: Confidence over the share of pixels "
+        f"imputed, for each method, {shown_name(backbone)}\n```\n\n"
         "*The most relevant pixels are imputed first on the left (lower is better), the least "
         "relevant first on the right (higher is better).*\n"
     )
@@ -181,7 +186,7 @@ def costs_table(folder: Path) -> str:
     costs = costs[costs["method"].isin(["t-tame", *SHOWN])]
     rows = [
         [
-            name_of(row.backbone),
+            shown_name(row.backbone),
             f"`{row.method}`",
             f"{row.forwards:,.0f}",
             f"{row.backwards:,.0f}",
@@ -224,7 +229,10 @@ def claims_page(verdicts: dict[str, pd.DataFrame]) -> str:
         "confirmed where one comes out otherwise, and undecided where neither holds "
         "([](measures.md)). Another classifier of the same family stands for each of the paper's.\n\n"
         f"{table(['', *editions, 'the paper says'], rows)}\n"
-        "*What decides each claim, the least clear comparison or the clearest against it, is below.*\n"
+        f"```{{image}} {FIGURES}/verdicts.svg\n:alt: The verdict on each claim, with the comparison that "
+        "decides it and its interval\n```\n\n"
+        "*What decides each claim on photographs, drawn from the bound in the middle: to the right "
+        "is what the paper says. In numbers below.*\n"
         f"{details}"
     )
 
@@ -250,3 +258,42 @@ def folder_page(results: Path, backbone: str, notebooks: list[str]) -> str:
         "95 % intervals; in per cent.*\n\n"
         f"The notebooks, as they ran:\n\n{links}"
     )
+
+
+def write_figures(folder: Path, place: Path) -> None:
+    """Draw an edition's figures into a folder of the book: forest plots, costs, claims, ROAD."""
+    theme()
+    place.mkdir()
+    means, differences = read_scores(folder)
+    roles = {name: cast_roles(own) for name, own in means.groupby("backbone", sort=False)}
+    drawn = {}
+    for name, (measure, v) in FOREST.items():
+        drawn[f"forest-{name}"] = forest_plot(differences, measure, v, roles)
+    costs = pd.read_csv(folder / "summary" / "costs.csv")
+    drawn["quality-cost"] = quality_cost(means, costs, roles)
+    drawn["verdicts"] = verdict_strip(deciding_comparisons(read_evidence(folder)))
+    for backbone, own in roles.items():
+        drawn[f"forest-ad50-{backbone}"] = forest_plot(differences, "ad", 50, {backbone: own})
+        curves = pd.read_csv(folder / backbone / "road.csv")
+        drawn[f"road-{backbone}"] = perturbation_curves(curves, list(ROAD), own)
+    for name, figure in drawn.items():
+        figure.savefig(place / f"{name}.svg", metadata={"Date": None})
+        plt.close(figure)
+
+
+def read_evidence(folder: Path) -> pd.DataFrame:
+    """Read an edition's comparisons; older ones say bound and side in words alone, ``< -5``."""
+    compared = pd.read_csv(folder / "summary" / "claims-evidence.csv").fillna({"right": ""})
+    if "bound" not in compared:
+        words = compared["claimed"].str.extract(r"^([<>]=?) (.*)$")
+        compared["bound"] = words[1].astype(float).fillna(0.0)
+        compared["towards"] = words[0].str.startswith("<").map({True: -1, False: 1}).fillna(1)
+    return compared
+
+
+def write_drawing(file: Path) -> None:
+    """Draw the method as it is for the paper's ResNet-50."""
+    theme()
+    figure = architecture(TTAME(load_backbone("resnet50", None)))
+    figure.savefig(file, metadata={"Date": None})
+    plt.close(figure)

@@ -133,6 +133,8 @@ def main(results: Path, title: str) -> None:
 def write_photographs(results: Path, book: Path) -> list[str]:
     """Write the pages on committed scores; return the names of the classifiers' pages."""
     shutil.copytree(COMMITTED / "summary", book / SUMMARY, ignore=shutil.ignore_patterns(".*"))
+    chapters.write_figures(COMMITTED, book / chapters.FIGURES)
+    chapters.write_drawing(book / chapters.FIGURES / "method.svg")
     for name, text in (
         ("answer", chapters.answer_table(COMMITTED)),
         ("lengths", chapters.lengths_table(COMMITTED)),
@@ -146,7 +148,7 @@ def write_photographs(results: Path, book: Path) -> list[str]:
     names = []
     for backbone in chapters.backbones_of(COMMITTED):
         names.append(f"photographs-{backbone}")
-        text = chapters.classifier_page(COMMITTED, SUMMARY, backbone)
+        text = chapters.classifier_page(COMMITTED, backbone)
         (book / f"{names[-1]}.md").write_text(text)
     return names
 

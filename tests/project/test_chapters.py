@@ -88,7 +88,7 @@ def test_rise_with_all_its_masks_is_compared_where_it_was_run(edition):
 
 
 def test_a_classifiers_page_has_each_method_once_and_controls_with_the_first(edition):
-    text = chapters.classifier_page(edition, "summary", "net")
+    text = chapters.classifier_page(edition, "net")
     assert text.startswith(
         "# net on photographs\n\n**In AD(50) the paper's recipe is better than 1"
     )

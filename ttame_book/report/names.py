@@ -21,6 +21,7 @@ NAMES = {
     "score-cam": "Score-CAM",
     "ablation-cam": "Ablation-CAM",
     "rise": "RISE",
+    "rise, 4000 masks": "RISE, 4,000 masks",
     "iia": "IIA",
     "transformer-lrp": "Transformer LRP",
     "attention-rollout": "Attention rollout",
