@@ -36,17 +36,26 @@ def area_loss(maps: Tensor, power: float = 0.3) -> Tensor:
 
 def variation_loss(maps: Tensor) -> Tensor:
     """Half the sum of squared differences of neighbours, over the number of values (Eq. 15)."""
+    return _squared_differences(maps) / (2 * maps.numel())
+
+
+def _squared_differences(maps: Tensor) -> Tensor:
+    """Sum the squared differences of vertical and horizontal neighbours over all maps."""
     vertical = (maps[..., 1:, :] - maps[..., :-1, :]).square().sum()
     horizontal = (maps[..., :, 1:] - maps[..., :, :-1]).square().sum()
-    return (vertical + horizontal) / (2 * maps.numel())
+    return vertical + horizontal
 
 
 def released_variation_loss(maps: Tensor) -> Tensor:
-    """Half a map's sum of squared differences, plus 0.3 times its border's sum, as released."""
-    differences = variation_loss(maps) * maps[0, 0].numel()
-    rows = maps[..., [0, -1], :].sum((2, 3))
-    columns = maps[..., 1:-1, [0, -1]].sum((2, 3))
-    return differences + 0.3 * (rows + columns).mean()
+    """Half an image's sum of squared differences, and 0.3 times its squared borders, as released.
+
+    Both are sums over all k maps of an image, so that the term grows with k and the maps' size. A
+    border is the four lines at a map's edges; corners, on two of them, count twice.
+    """
+    lines = (maps[..., 0, :], maps[..., -1, :], maps[..., 0], maps[..., -1])
+    borders = sum(line.square().sum() for line in lines)
+    # per image, not per map: so the mean over processes with equal shares is that of the batch
+    return (_squared_differences(maps) + 0.3 * borders) / (2 * len(maps))
 
 
 def ttame_loss(

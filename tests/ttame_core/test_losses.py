@@ -68,13 +68,30 @@ def test_one_class_has_no_others():
         sample_other_classes(torch.tensor([0]), 1, 1, torch.Generator())
 
 
-def test_the_released_variation_term():
-    maps = torch.rand(2, 3, 5, 4)
-    border = torch.ones(5, 4).bool()
-    border[1:-1, 1:-1] = False
-    expected = 20 * variation_loss(maps) + 0.3 * maps[..., border].sum(2).mean()
-    assert torch.allclose(released_variation_loss(maps), expected)
-    logits, truth = torch.randn(2, 3), torch.tensor([0, 1])
-    weights = tt.LossWeights(released_variation=True)
-    terms = tt.ttame_loss(logits, truth, maps, weights)
-    assert torch.allclose(terms.total, 1.5 * terms.ce + 2 * terms.area + 0.01 * expected)
+def test_the_released_variation_term_by_hand():
+    # four border lines of four values: 0.3 * 16 * 0.25 / 2
+    flat = torch.full((1, 1, 4, 4), 0.5)
+    assert released_variation_loss(flat).item() == pytest.approx(0.6)
+    # and it adds up over the maps of an image, and is averaged over images
+    assert released_variation_loss(flat.expand(3, 5, 4, 4)).item() == pytest.approx(5 * 0.6)
+    # a corner is on two lines; its two neighbours differ by 2 from it
+    corner = torch.zeros(1, 1, 3, 3)
+    corner[..., 0, 2] = 2
+    assert released_variation_loss(corner).item() == pytest.approx((2 * 4 + 0.3 * 2 * 4) / 2)
+    edge, inside = torch.zeros(2, 1, 1, 3, 3)
+    edge[..., 1, 0] = inside[..., 1, 1] = 2
+    assert released_variation_loss(edge).item() == pytest.approx((3 * 4 + 0.3 * 4) / 2)
+    assert released_variation_loss(inside).item() == pytest.approx(4 * 4 / 2)
+
+
+def test_the_released_variation_of_equal_shares_averages_to_that_of_the_batch():
+    maps = torch.rand(6, 6, 5, 4)
+    of_shares = torch.stack([released_variation_loss(share) for share in maps.split(2)])
+    assert torch.allclose(of_shares.mean(), released_variation_loss(maps))
+
+
+def test_the_released_variation_term_stands_in_the_loss_by_its_own_weight():
+    maps, logits, truth = torch.rand(2, 3, 5, 4), torch.randn(2, 3), torch.tensor([0, 1])
+    terms = tt.ttame_loss(logits, truth, maps, tt.LossWeights(released_variation=True))
+    expected = 1.5 * terms.ce + 2 * terms.area + 0.01 * released_variation_loss(maps)
+    assert torch.allclose(terms.total, expected)

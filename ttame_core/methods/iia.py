@@ -6,7 +6,7 @@ from torch import Tensor
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.checks import check_chunk
 from ttame_core.classifiers.fast import GRADIENTS, batch_that_suits
-from ttame_core.errors import NotServedError, check_whole
+from ttame_core.errors import NotServedError, check_kind, check_whole
 from ttame_core.masking import minmax
 from ttame_core.methods import Method
 from ttame_core.methods.cams import target_layer
@@ -24,6 +24,7 @@ def iia(
     steps: int | None = None,
     chunk: int | None = None,
     progress: Tell | None = None,
+    original: bool = False,
 ) -> Method:
     """IIA, maps at the size of the last feature map or the patch grid.
 
@@ -36,12 +37,18 @@ def iia(
     ``steps`` is n, by default 10 for a CNN and 5 for a ViT; ``chunk`` counts combinations. A ViT is
     one of torchvision or timm. The head of a CNN has to read the last tap alone: where a connection
     goes round that, a `NotServedError` is raised when the method is first called.
+
+    For ViTs two departures from the authors' own code are on purpose, and ``original=True`` takes
+    them back (a CNN's maps are the same). There the path starts at 0 of the standardised image, a
+    grey, and here at black. There the last block's scaled attention is a leaf of the graph, and
+    here gradients of earlier blocks pass its softmax.
     """
     if steps is not None:
         check_whole("steps", steps, 1)
     check_chunk(chunk)
+    check_kind("original", original, bool, "True or False")
     if backbone.tokens:
-        return _iia_vit(backbone, steps or 5, chunk, progress)
+        return _iia_vit(backbone, steps or 5, chunk, progress, original)
     return _iia_cnn(backbone, steps or 10, chunk, progress)
 
 
@@ -100,7 +107,9 @@ def summed_gradients(
     return (gradient.view_as(steps) * steps.relu()).sum((1, 2))
 
 
-def _iia_vit(backbone: Backbone, steps: int, chunk: int | None, progress: Tell | None) -> Method:
+def _iia_vit(
+    backbone: Backbone, steps: int, chunk: int | None, progress: Tell | None, original: bool
+) -> Method:
     """IIA of attention matrices, of which the last block's go their way with the image."""
     layers = attention_layers(backbone)
     scales = torch.arange(steps + 1).double() / steps
@@ -116,9 +125,13 @@ def _iia_vit(backbone: Backbone, steps: int, chunk: int | None, progress: Tell |
         )
         total: list[Tensor] = []
         for done, part in enumerate(parts, start=1):
-            some = images[owner[part]] * image_scale[part, None, None, None]
-            with torch.enable_grad(), open_attention(layers, attention_scale[part]) as blocks:
-                logits = backbone(some)
+            some, on_way = images[owner[part]], image_scale[part, None, None, None]
+            opened = open_attention(layers, attention_scale[part], leaf=original)
+            with torch.enable_grad(), opened as blocks:
+                if original:
+                    logits = backbone.logits(backbone.standardise(some) * on_way)
+                else:
+                    logits = backbone(some * on_way)
                 score = logits.gather(1, classes[owner[part], None]).sum()
                 gradients = torch.autograd.grad(score, [b.attention for b in blocks])
             with torch.no_grad():

@@ -80,12 +80,12 @@ def projections(layer: nn.Module) -> tuple[Tensor, Tensor | None, nn.Linear]:
 
 @contextmanager
 def open_attention(
-    layers: Sequence[nn.Module], last_scale: Tensor | None = None
+    layers: Sequence[nn.Module], last_scale: Tensor | None = None, leaf: bool = False
 ) -> Iterator[list[Attended]]:
     """Run self-attention step by step while the block runs, and keep what it computes.
 
     Each forward pass adds to the list, a layer at a time. ``last_scale`` ``(B,)`` multiplies the
-    last layer's attention matrices.
+    last layer's attention matrices, which are a ``leaf`` where asked for: no gradient passes them.
     """
     records: list[Attended] = []
 
@@ -104,6 +104,7 @@ def open_attention(
             attention = (query @ key.transpose(2, 3)).softmax(3)  # (B, h, N, N)
             if layer is layers[-1] and last_scale is not None:
                 attention = attention * last_scale[:, None, None, None]
+                attention = attention.detach() if leaf else attention
             # the graph starts at the first attention matrix: parameters are frozen, and nothing is
             # asked of what lies before it
             if torch.is_grad_enabled() and not attention.requires_grad:

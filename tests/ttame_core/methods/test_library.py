@@ -119,6 +119,13 @@ def test_nothing_is_left_behind(kind, method, tiny, only_new_objects):
         ("rise", {"chunk": True}, "chunk is True; expected a whole number, at least 1"),
         ("rise", {"p": 5}, "p is 5; expected a finite number, at least 0 and at most 1"),
         ("rise", {"p": 1}, "p is 1; expected a probability between 0 and 1, neither of them"),
+        (
+            "rise",
+            {"masking": "standard"},
+            "masking 'standard' is unknown; did you mean 'standardised'",
+        ),
+        ("rise", {"logits": 1}, "logits is 1; expected True or False"),
+        ("iia", {"original": "yes"}, "original is 'yes'; expected True or False"),
         ("random", {"seed": "a"}, "seed is 'a'; expected a whole number"),
     ],
 )

@@ -14,6 +14,7 @@ from tests.ttame_core.methods.written_out import (
     each,
     iia_by_definition,
     lrp_by_definition,
+    original_iia_by_definition,
     rollout_by_definition,
     run,
 )
@@ -49,6 +50,7 @@ def test_the_model_of_two_blocks_is_what_is_written_out(two_blocks, images):
         ("attention-rollout", rollout_by_definition, {}),
         ("transformer-lrp", lrp_by_definition, {}),
         ("iia", iia_by_definition, {"steps": 4, "chunk": 7}),
+        ("iia", original_iia_by_definition, {"steps": 2, "chunk": 7, "original": True}),
     ],
 )
 def test_maps_of_two_blocks_are_their_definition(

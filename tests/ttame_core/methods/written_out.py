@@ -46,13 +46,14 @@ def by_head(x):
     return np.stack(np.split(x, 2, axis=1))
 
 
-def run_block(x, w, nudge, scale):
-    """What one block computes of tokens (N, D), its attention scaled and nudged."""
+def run_block(x, w, nudge, scale, held=None):
+    """What one block computes of tokens (N, D), its attention scaled, or held at what is given, and nudged."""
     s = SimpleNamespace(w=w, start=x, inputs=layer_norm(x, w, "ln_1"))
     qkv = s.inputs @ w["self_attention.in_proj_weight"].T + w["self_attention.in_proj_bias"]
     s.query, s.key, s.value = (by_head(third) for third in np.split(qkv, 3, axis=1))
     rising = np.exp(s.query @ s.key.swapaxes(1, 2) / math.sqrt(3))
-    s.attention = scale * rising / rising.sum(2, keepdims=True) + nudge  # (h, N, N)
+    attention = scale * rising / rising.sum(2, keepdims=True) if held is None else held
+    s.attention = attention + nudge  # (h, N, N)
     s.context = np.concatenate(list(s.attention @ s.value), axis=1)
     s.middle = x + affine(s.context, w, "self_attention.out_proj")
     s.normed = layer_norm(s.middle, w, "ln_2")
@@ -62,16 +63,17 @@ def run_block(x, w, nudge, scale):
     return s
 
 
-def run(w, image, nudges=(0, 0), last_scale=1.0):
-    """The whole network on an image (3, 4, 4)."""
-    standard = (image - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
+def run(w, image, nudges=(0, 0), last_scale=1.0, contrast=1.0, held=None):
+    """The whole network on an image (3, 4, 4), scaled once standardised; the last attention may be held."""
+    standard = contrast * (image - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
     cells = standard.reshape(3, 2, 2, 2, 2)
     patches = np.einsum("cypxq,dcpq->yxd", cells, w["conv_proj.weight"]).reshape(4, 6)
     x = np.concatenate([w["class_token"][0], patches + w["conv_proj.bias"]])
     x = x + w["encoder.pos_embedding"][0]
     blocks = []
     for i, scale in enumerate([1.0, last_scale]):
-        blocks.append(run_block(x, part(w, f"encoder.layers.encoder_layer_{i}."), nudges[i], scale))
+        own = part(w, f"encoder.layers.encoder_layer_{i}.")
+        blocks.append(run_block(x, own, nudges[i], scale, held if i else None))
         x = blocks[-1].end
     top = layer_norm(x, w, "encoder.ln")
     attention = np.stack([s.attention for s in blocks])  # (2, h, N, N)
@@ -79,13 +81,13 @@ def run(w, image, nudges=(0, 0), last_scale=1.0):
     return SimpleNamespace(blocks=blocks, attention=attention, top=top, logits=logits)
 
 
-def gradients(w, image, c, last_scale=1.0):
+def gradients(w, image, c, last_scale=1.0, **options):
     """Of a logit with respect to each entry of each block's attention, by complex steps: exact, and no autograd."""
     found = np.zeros((2, 2, 5, 5))
     for place in np.ndindex(found.shape):
         nudges = np.zeros(found.shape, complex)
         nudges[place] = 1e-30j
-        found[place] = run(w, image, nudges, last_scale).logits[c].imag / 1e-30
+        found[place] = run(w, image, nudges, last_scale, **options).logits[c].imag / 1e-30
     return found
 
 
@@ -158,6 +160,16 @@ def iia_by_definition(w, image, c):
         attention = run(w, dimmed, last_scale=scale).attention
         total += np.maximum(gradients(w, dimmed, c, scale) * attention, 0).mean(1)
     return rolled_out(total / 25, normalise=True)
+
+
+def original_iia_by_definition(w, image, c):
+    """From grey, and with the last block's attention as a constant for what lies before it."""
+    total = np.zeros((2, 5, 5))
+    for i, j in itertools.product(range(3), range(3)):
+        attention = run(w, image, last_scale=j / 2, contrast=i / 2).attention
+        options = {"contrast": i / 2, "held": attention[1]}
+        total += np.maximum(gradients(w, image, c, **options) * attention, 0).mean(1)
+    return rolled_out(total / 9, normalise=True)
 
 
 def each(function, backbone, images):
