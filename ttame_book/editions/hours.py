@@ -29,7 +29,7 @@ from ttame_book.editions.runs import parameters_of
 from ttame_core.classifiers.loading import load_backbone, named_taps
 from ttame_core.errors import TTAMEError
 from ttame_core.methods.cams import AT_ONCE
-from ttame_core.methods.registry import CONTROLS, METHODS
+from ttame_core.methods.registry import CONTROLS, METHODS, rival
 from ttame_core.metrics.costs import explanation_costs, metered
 from ttame_core.metrics.measures import CURVES, MASKING, ROAD
 from ttame_core.recipes import OURS, TRAINED
@@ -117,10 +117,15 @@ def serves(method: str, tokens: bool) -> bool:
 
 
 def one_map(method: str, of: Classifier, given: Mapping[str, Any]) -> Part:
-    """Return the kind of a method's work, and the forward-equivalents of one map of it."""
+    """Return the kind of a method's work, and the forward-equivalents of one map of it.
+
+    What a library's class does is not known: it counts as a pass there and back.
+    """
     # gradients are asked of maps and images, not of weights: a way back is as long as one there
     if method in TRAINED:
         return EXPLAIN, 1
+    if method not in METHODS:
+        return FORWARD, 2
     known = inspect.signature(pkgutil.resolve_name(METHODS[method].made_by)).parameters
     options = {name: option.default for name, option in known.items()} | {**given}
     match method:
@@ -166,8 +171,8 @@ def road(case: Case) -> Iterator[Part]:
     yield FORWARD, sum({*counts.values()})
     for method, count in counts.items():
         kind, each = case.map_of(method)
-        costly = method in METHODS and METHODS[method].costly
-        yield kind, each * (max(0, count - kept[method]) if costly else count)
+        made = rival(method)
+        yield kind, each * (max(0, count - kept[method]) if made and made.costly else count)
         yield IMPUTED, count * sum(map(len, ROAD.values()))
         yield ASKED, count * sum(map(len, CURVES.values()))
 

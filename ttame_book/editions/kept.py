@@ -6,7 +6,7 @@ from ttame_book.editions.edition import Edition
 from ttame_book.editions.keys import answers_key, maps_key
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.methods import Method
-from ttame_core.methods.registry import METHODS
+from ttame_core.methods.registry import rival
 from ttame_core.metrics.cache import KeptConfidences, KeptMaps
 
 
@@ -22,6 +22,8 @@ def kept_maps(
 ) -> KeptMaps:
     """Keep a method's maps, for all runs of the edition: they do not depend on its settings."""
     settings = {"options": options, "precision": backbone.precision, **backbone.identity()}
-    about = maps_key(edition, backbone.name, METHODS[name].made_by, settings)
-    folder = edition.home / edition.folder(backbone.name).name / "maps" / name
+    made = rival(name)
+    assert made  # what is not trained
+    about = maps_key(edition, backbone.name, made.made_by, settings)
+    folder = edition.home / edition.folder(backbone.name).name / "maps" / name.replace(":", "-")
     return KeptMaps(method, folder, about)

@@ -12,7 +12,7 @@ from PIL.Image import Resampling
 
 from ttame_book.editions.splits import DATA
 from ttame_core.errors import TTAMEError, nearest
-from ttame_core.methods.registry import METHODS
+from ttame_core.methods.registry import METHODS, OF_LIBRARIES
 from ttame_core.recipes import CROP_MODES, ORDERS, OTHER_CLASSES, TRAINED, VARIANTS, Recipe
 
 REGISTRIES: dict[str, list[str | None]] = {
@@ -102,6 +102,9 @@ def check(values: Any, root: Path, source: str, part: str | None = None) -> None
     """Check values against the schema, or one of its parts, as `validate` does."""
     schema = yaml.safe_load((root / "config" / "schema.yaml").read_text())
     schema["$defs"] |= {name: {"enum": valid} for name, valid in REGISTRIES.items()}
+    # a library's class is told from a name of ours here, and found where the library is loaded
+    of_library = {"type": "string", "pattern": OF_LIBRARIES}
+    schema["$defs"]["method"] = {"if": of_library, "else": schema["$defs"]["method"]}
     rules = {**schema["$defs"][part], "$defs": schema["$defs"]} if part else schema
     error = jsonschema.exceptions.best_match(VALIDATOR(rules).iter_errors(values))
     if error:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from ttame_book.report.intervals import bootstrap_interval
 from ttame_book.report.names import RECIPE, ROLES, VARIANT, shown_name
-from ttame_core.methods.registry import CONTROLS, METHODS
+from ttame_core.methods.registry import CONTROLS, METHODS, rival
 from ttame_core.metrics.measures import MEASURES, direction, measure_label
 from ttame_core.recipes import OURS, TRAINED
 
@@ -67,8 +67,10 @@ def method_styles(names: Iterable[Any] = ()) -> dict[str, dict[str, Any]]:
     colours = sns.color_palette("colorblind")
     del colours[7]  # its grey is the controls'
     muted = [tuple(0.25 + 0.55 * part for part in colour) for colour in colours]
-    others = dict.fromkeys(name for name in names if name not in (*TRAINED, *METHODS))
-    rivals = [name for name in METHODS if name not in CONTROLS]
+    names = list(names)
+    others = dict.fromkeys(name for name in names if name not in TRAINED and not rival(name))
+    of_libraries = [name for name in names if name not in METHODS and rival(name)]
+    rivals = dict.fromkeys(name for name in (*METHODS, *of_libraries) if name not in CONTROLS)
     groups: list[tuple[Iterable[str], Sequence[Any], Sequence[Any], float]] = [
         ((*TRAINED, *others), ("", (8, 2)), colours, 1.6),
         (rivals, ((4, 2), (1, 1)), muted, 1.2),

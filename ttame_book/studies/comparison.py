@@ -17,7 +17,7 @@ from ttame_core.errors import NotServedError
 from ttame_core.images.folders import evenly
 from ttame_core.methods import Method
 from ttame_core.methods.library import method
-from ttame_core.methods.registry import METHODS
+from ttame_core.methods.registry import rival
 from ttame_core.metrics.cache import KeptConfidences
 from ttame_core.metrics.measures import Percentages
 from ttame_core.metrics.scores import evaluate
@@ -50,7 +50,8 @@ def compared_methods(
         except NotServedError as reason:
             left_out[name] = str(reason)
             continue
-        if keep and METHODS[name].costly:
+        made = rival(name)
+        if keep and made and made.costly:
             ready[name] = kept_maps(edition, backbone, name, ready[name], own)
     return ready, left_out
 

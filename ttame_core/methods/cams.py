@@ -1,6 +1,9 @@
 """Class activation maps: channels of one layer weighed by gradients, or by trying each."""
 
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +18,7 @@ from ttame_core.masking import minmax, upsample
 from ttame_core.methods import EXTRA, Method
 from ttame_core.progress import Tell
 
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 AT_ONCE = 128
 """Channels that Ablation-CAM tries at once, at most, where only what lies behind them runs."""
 
@@ -42,17 +46,17 @@ def target_layer(backbone: Backbone) -> str:
 
 def grad_cam(backbone: Backbone) -> Method:
     """Grad-CAM (Selvaraju et al., ICCV 2017), through the grad-cam library; maps ``(B, H, W)``."""
-    return _from_library("GradCAM", backbone)
+    return from_library("GradCAM", backbone)
 
 
 def grad_cam_plus_plus(backbone: Backbone) -> Method:
     """Grad-CAM++ (Chattopadhay et al., WACV 2018); see `grad_cam`."""
-    return _from_library("GradCAMPlusPlus", backbone)
+    return from_library("GradCAMPlusPlus", backbone)
 
 
 def layer_cam(backbone: Backbone) -> Method:
     """LayerCAM (Jiang et al., TIP 2021); see `grad_cam`."""
-    return _from_library("LayerCAM", backbone)
+    return from_library("LayerCAM", backbone)
 
 
 class _Logits(nn.Module):
@@ -61,6 +65,9 @@ class _Logits(nn.Module):
     def __init__(self, backbone: Backbone, layer: str):
         super().__init__()
         self.backbone, self.layer = backbone, layer
+        # what the library hooks, or puts a layer of its own in place of: the target layer's last
+        # call, and no other's
+        self.point = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.backbone(images)
@@ -71,28 +78,36 @@ class _Logits(nn.Module):
         return logits
 
 
-def _from_library(name: str, backbone: Backbone) -> Method:
-    """Make a method of a class of the grad-cam library's."""
-    library = needed("pytorch_grad_cam", EXTRA, f"{name}, a class of the grad-cam library,")
-    targets = needed("pytorch_grad_cam.utils.model_targets", EXTRA, name)
-    cam_class = getattr(library, name)
+def from_library(
+    cam: str | type, backbone: Backbone, built: Mapping = EMPTY, called: Mapping = EMPTY
+) -> Method:
+    """Make a method of a class of the grad-cam library's, or of its name; maps ``(B, H, W)``.
+
+    ``built`` are further arguments of the class, ``called`` of its call.
+    """
+    library = needed("pytorch_grad_cam", EXTRA, f"{cam}, a class of the grad-cam library,")
+    targets = needed("pytorch_grad_cam.utils.model_targets", EXTRA, str(cam))
+    cam_class: Any = getattr(library, cam) if isinstance(cam, str) else cam
     layer = target_layer(backbone)
-    point = nn.Identity()  # what the library hooks: the target layer's last call, and no other's
+    model = _Logits(backbone, layer)
 
     def start(output: Tensor) -> Tensor:
         # the graph starts here, for the same maps at the cost of one forward; the library on its
         # own differentiates the whole classifier, at the cost of about three
-        return point(output.detach().requires_grad_()).clone()  # layers behind may work in place
+        return model.point(output.detach().requires_grad_()).clone()  # what follows may be in place
+
+    def passed(output: Tensor) -> Tensor:
+        return model.point(output).clone()
 
     def explain(images: Tensor, classes: Tensor) -> Tensor:
         wanted = [targets.ClassifierOutputTarget(int(c)) for c in classes]
         with (
             torch.enable_grad(),
-            cam_class(_Logits(backbone, layer), [point], backbone.grid) as cam,
-            backbone.replaced(layer, start),
+            cam_class(model, [model.point], backbone.grid, **built) as each,
+            backbone.replaced(layer, passed if each.compute_input_gradient else start),
         ):
-            maps = cam(images, wanted)
-            cam.outputs = None  # or the graph would hold itself through the library's hooks
+            maps = each(images, wanted, **called)
+            each.outputs = None  # or the graph would hold itself through the library's hooks
         return minmax(torch.as_tensor(maps).to(images))
 
     return explain

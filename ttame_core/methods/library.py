@@ -1,7 +1,7 @@
 """The library of compared methods, each made by its name."""
 
 import pkgutil
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from ttame_core.classifiers.labels import check_classes
 from ttame_core.errors import TTAMEError, check_kind, nearest
 from ttame_core.images.reading import check_images
 from ttame_core.methods import Method
-from ttame_core.methods.registry import METHODS
+from ttame_core.methods.registry import METHODS, rival
 from ttame_core.recipes import TRAINED
 
 
@@ -23,11 +23,12 @@ def method(name: str, backbone: Backbone, **options: Any) -> Method:
     Parameters
     ----------
     name : str
-        A key of `METHODS`.
+        A key of `METHODS`, or a class of the grad-cam library or of Captum: ``grad-cam:HiResCAM``,
+        ``captum:Occlusion``.
     backbone : Backbone
         The classifier to be explained.
     **options
-        The method's own: its size, its seed, its chunk.
+        The method's own: its size, its seed, its chunk; of a class its constructor's and call's.
 
     Returns
     -------
@@ -50,9 +51,11 @@ def method(name: str, backbone: Backbone, **options: Any) -> Method:
             f"method {name!r} is trained, not made by its name: make it by tt.TTAME(backbone) and tt.train, or load one "
             "that is trained by tt.load_explainer"
         )
-    if name not in METHODS:
+    found = rival(name)
+    if found is None:
         raise TTAMEError(f"method {name!r} is unknown; {nearest(name, [*TRAINED, *METHODS])}")
-    make = pkgutil.resolve_name(METHODS[name].made_by)
+    make = pkgutil.resolve_name(found.made_by)
+    make = make if name in METHODS else partial(make, name=name)
     try:
         with torch.inference_mode(False), backbone.held():
             explain = make(backbone, **options)

@@ -31,5 +31,20 @@ METHODS = {
     "all-ones": Rival("ttame_core.methods.controls:all_ones", control=True),
 }
 """The compared methods, by name."""
+LIBRARIES = {
+    "grad-cam": Rival("ttame_core.methods.adapters:of_grad_cam", costly=True),
+    "captum": Rival("ttame_core.methods.adapters:of_captum", costly=True),
+}
+"""Libraries each of whose classes is a method: ``grad-cam:HiResCAM``, ``captum:Occlusion``."""
+OF_LIBRARIES = rf"^({'|'.join(LIBRARIES)}):\w+\Z"
+"""What the names of these look like."""
+
+
+def rival(name: str) -> Rival | None:
+    """Look a method up by its name; None if there is none, or no such library."""
+    library, _, of_class = name.partition(":")
+    return LIBRARIES.get(library) if of_class else METHODS.get(name)
+
+
 CONTROLS = tuple(name for name, rival in METHODS.items() if rival.control)
 """Those that are shown in every table and do not compete."""

@@ -20,6 +20,7 @@ from ttame_core.errors import (
     told,
 )
 from ttame_core.images.reading import check_images
+from ttame_core.metrics.adapters import found, of_quantus
 from ttame_core.metrics.measures import MEASURES
 
 A_BATCH = "a dict {'image': images (B, 3, H, W) in [0, 1], 'id': a name for each image}"
@@ -76,11 +77,21 @@ def _layers(method: Any) -> Iterator[Any]:
 
 
 def check_measures(measures: Any) -> None:
-    """Raise a TTAMEError unless measures are known ones, each with its percentages v."""
+    """Raise a TTAMEError unless measures are known ones, each with its percentages v.
+
+    One of Quantus has to be installed, and takes 100 alone.
+    """
     expected = "a dict of names and percentages v, as {'ad': (100, 50, 15)} or tt.MASKING"
     check_kind("measures", measures, Mapping, expected)
     askable = [name for name, measure in MEASURES.items() if measure.perturbation]
     for name, percentages in measures.items():
+        if of_quantus(name):
+            found(name)
+            if list(percentages) != [100]:
+                raise TTAMEError(
+                    f"v of the measure {name!r} is {told(percentages)}; it has none: give [100]"
+                )
+            continue
         if name not in askable:
             raise TTAMEError(f"measure {name!r} is unknown; {nearest(name, askable)}")
         what = f"v of the measure {name!r}"

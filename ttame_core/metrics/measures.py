@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ttame_core.errors import TTAMEError
+from ttame_core.metrics.adapters import direction_of, of_quantus
 
 Percentages = Mapping[str, Sequence[float]]
 """Measures by name with their percentages v."""
@@ -127,12 +128,14 @@ AVERAGES = tuple(m.averaged.name for m in _MADE if m.average)
 
 def measure_label(name: Any, v: Any = 0) -> str:
     """Say a measure in words, with an arrow to the better side; one that is unknown by its name."""
-    measure = MEASURES.get(name, Measure(name, name))
+    measure = MEASURES.get(name, Measure(name, name, direction(name)))
     return measure.arrowed(measure.label.format(v=f"{v:g}"))
 
 
 def direction(name: Any) -> int:
-    """1 where more of a measure is better, -1 where less is, 0 where neither is."""
+    """1 where more of a measure is better, -1 where less is, 0 where neither is, or none says."""
+    if of_quantus(name):
+        return direction_of(name)
     return MEASURES[name].direction if name in MEASURES else 0
 
 

@@ -13,6 +13,7 @@ from ttame_core.classifiers.labels import check_classes
 from ttame_core.errors import TTAMEError
 from ttame_core.images.reading import check_images
 from ttame_core.masking import enlarged
+from ttame_core.metrics.adapters import of_quantus, scores_of
 from ttame_core.metrics.checks import (
     attribute_behind,
     check_batch,
@@ -63,7 +64,8 @@ def score_batch(
     maps : Tensor
         ``(B, h, w)`` in [0, 1].
     measures : mapping of str to sequence of float
-        Keys of `MEASURES` and their percentages v.
+        Keys of `MEASURES` and their percentages v; a metric of Quantus has 100 alone:
+        ``{"quantus:Sparseness": [100]}``.
     truth : Tensor, optional
         ``(B, H, W)`` bool, pixels of the object.
     seed : int
@@ -79,9 +81,9 @@ def score_batch(
     Returns
     -------
     dict of (str, float) to Tensor
-        Measure and v to ``(B,)`` values, 0 to 100; ``coverage`` (v = 100), the map's mean in per
-        cent, and with ground truth `LOCALISATION` too. ``invalid`` (v = 100) is 1 for a map that
-        explains nothing; its other values are NaN.
+        Measure and v to ``(B,)`` values, 0 to 100, of Quantus as they are; ``coverage``
+        (v = 100), the map's mean in per cent, and with ground truth `LOCALISATION` too. ``invalid``
+        (v = 100) is 1 for a map that explains nothing; its other values are NaN.
 
     Raises
     ------
@@ -92,7 +94,8 @@ def score_batch(
     check_backbone(backbone)
     check_measures(measures)
     check_settings(seed, chunk, confidences)
-    wanted = {(m, v): (MEASURES[m].perturbation, v) for m, vs in measures.items() for v in vs}
+    ours = {m: vs for m, vs in measures.items() if not of_quantus(m)}
+    wanted = {(m, v): (MEASURES[m].perturbation, v) for m, vs in ours.items() for v in vs}
     check_images(images)
     check_classes(classes, len(images), backbone.num_classes)
     check_full(full, len(images))
@@ -116,6 +119,9 @@ def score_batch(
         seen[whole] = torch.where((maps == 1).flatten(1).all(1), full, seen[whole])
     values = {key: MEASURES[key[0]].read(full, seen[kind]) for key, kind in wanted.items()}  # type: ignore[misc]
     large = enlarged(maps, images.shape[-2:])
+    for m in measures:
+        if m not in ours:
+            values[m, 100] = scores_of(m, backbone, images, classes, large, truth, seed)
     values["coverage", 100] = 100 * large.mean((1, 2))
     if truth is not None:
         values |= {(m, 100): MEASURES[m].read(large, truth) for m in LOCALISATION}  # type: ignore[misc]
@@ -145,7 +151,7 @@ def evaluate(
         With ``image``, ``id`` - a str or int for each image, which no other has - and, where there
         is ground truth, ``mask`` ``(B, H, W)`` bool.
     measures : mapping of str to sequence of float
-        Keys of `MEASURES` and their percentages v.
+        Keys of `MEASURES` and their percentages v; metrics of Quantus, as in `score_batch`.
     seed : int
         Seed of the order among equal map values, and of the imputation's noise.
     chunk : int, optional

@@ -69,6 +69,7 @@ def test_an_images_limit_and_a_backbones_own_settings_count(tmp_path):
     assert case.counts("images")["rise"] == 2 and case.counts("road_images")["rise"] == 2
     assert case.map_of("rise") == ("RISE", 5)
     assert list(hours.train(case)) == [("training step", 3 * 7 * 8)] * 2
+    assert case.map_of("captum:Occlusion") == ("forward", 2)  # whatever it does
     kinds = [part for part in hours.road(case) if part[0] == "RISE"]
     assert kinds == [("RISE", 0)]  # kept by the evaluation
     edition.config["evaluate"]["images"] = 1

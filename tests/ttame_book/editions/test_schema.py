@@ -91,6 +91,10 @@ VALUES = [  # of the smoke edition: place, value, what the message says behind t
     ("train.loss", {"lambda1": 1}, "'lambda1' is unknown, valid: area, ce, power, variation"),
     ("trained", {"t-tam": {}}, "trained: 't-tam' is unknown; did you mean 't-tame'"),
     ("evaluate.methods", ["gradcam"], "'gradcam' is unknown; did you mean 'grad-cam'"),
+    ("evaluate.methods", ["gradcam:HiResCAM"], "'gradcam:HiResCAM' is unknown; did you mean"),
+    ("evaluate.limits", {"captun:Occlusion": 3}, "'captun:Occlusion' is unknown"),
+    ("evaluate.limits", {"captum:Occlusion": 0}, "is 0; expected at least 1"),
+    ("evaluate.options", {"captum:Occlusion": 3}, "is 3; expected names and values"),
     ("evaluate.methods", ["rise", "rise"], "expected each once"),
     ("evaluate.methods", "rise", "is 'rise'; expected a list"),
     ("evaluate.methods", [], "is []; expected at least 1 of them"),
@@ -100,7 +104,7 @@ VALUES = [  # of the smoke edition: place, value, what the message says behind t
     ("evaluate.percentages", [50, 50.0], "expected each once"),
     ("evaluate.limits", {"rise": 0}, "limits.rise is 0; expected at least 1"),
     ("evaluate.options", {"rise": 8}, "options.rise is 8; expected names and values"),
-    ("evaluate.options.rise", {"mask": 3}, "'mask' is unknown, did you mean 'masks'?"),
+    ("evaluate.options.rise", {"mask": 3}, "'mask' is unknown, did you mean 'masks'"),
     ("evaluate.options.rise", {"masks": -1}, "masks is -1; expected at least 1"),
     ("evaluate.options.rise", {"masks": "8"}, f"masks is '8'; expected {WHOLE}"),
     ("evaluate.options.rise", {"masks": 8.5}, f"masks is 8.5; expected {WHOLE}"),
@@ -324,6 +328,13 @@ LOADABLE = [  # only told where torch is loaded: place, value, what the message 
     ("evaluate.options", {"rise": {"steps": 3}}, "rise: 'steps' is no option of it; valid: cells"),
     ("evaluate.options", {"grad-cam": {"masks": 3}}, "'masks' is no option of it; it takes none"),
     ("evaluate.options", {"t-tame": {"masks": 3}}, "'masks' is no option of it; it takes none"),
+    ("evaluate.methods", ["grad-cam:HiRes"], "evaluate.methods: 'grad-cam:HiRes' is none of"),
+    ("backbones.demo_vit.limits", {"captum:Lme": 3}, "demo_vit.limits: 'captum:Lme' is none of"),
+    ("evaluate.limits", {"captum:Oclusion": 3}, "evaluate.limits: 'captum:Oclusion' is none of"),
+    (
+        *("evaluate.options", {"captum:Occlusion": {"stride": [3]}}),
+        "evaluate.options.captum:Occlusion: 'stride' is no option of it; did you mean 'strides'?",
+    ),
     ("backbones.demo_vit.options", {"iia": {"p": 0.5}}, "iia: 'p' is no option of it"),
 ]
 
@@ -352,6 +363,25 @@ def test_what_no_library_has_and_no_method_takes_is_refused_before_a_run(
     with pytest.raises(tt.TTAMEError, match=r"^config/smoke\.yaml"):
         tb.start_run("04_evaluate", given)
     assert not (project / "there").exists()
+
+
+@pytest.mark.happens(
+    "Configurations and parameters",
+    "a configuration compares a class of grad-cam or Captum, with options and a limit",
+    "as any method; lists are taken for the tuples that Captum wants",
+)
+def test_a_class_of_a_library_is_a_line_of_a_configuration(project):
+    file = project / "config" / "smoke.yaml"
+    config = yaml.safe_load(file.read_text())
+    options = {"sliding_window_shapes": [3, 16, 16], "strides": [3, 16, 16]}
+    config["evaluate"] |= {
+        "methods": ["t-tame", "captum:Occlusion", "grad-cam:HiResCAM"],
+        "limits": {"captum:Occlusion": 2},
+    }
+    config["evaluate"].setdefault("options", {})["captum:Occlusion"] = options
+    file.write_text(yaml.safe_dump(config))
+    edition = tb.Edition.read("smoke", root=project)
+    assert edition.config["evaluate"]["options"]["captum:Occlusion"] == options
 
 
 def test_published_sizes_may_be_overruled_one_by_one(project):

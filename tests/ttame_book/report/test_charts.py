@@ -128,6 +128,15 @@ def test_a_perturbation_has_a_panel_a_measure_and_colours_for_roles_alone():
     plt.close(figure)
 
 
+def test_a_class_of_a_library_is_drawn_as_a_rival():
+    styles = charts.method_styles(["captum:Occlusion", "new"])
+    assert styles["sizes"]["captum:Occlusion"] == styles["sizes"]["rise"] < styles["sizes"]["new"]
+    assert styles["dashes"]["captum:Occlusion"] and not styles["dashes"]["new"]
+    rivals = [name for name in (*METHODS, "captum:Occlusion") if name not in CONTROLS]
+    lines = {(styles["palette"][name], styles["dashes"][name]) for name in rivals}
+    assert len(lines) == len(rivals)
+
+
 def test_every_method_has_its_own_line_and_controls_are_grey():
     styles = charts.method_styles(["new"])
     lines = list(zip(styles["palette"].values(), styles["dashes"].values(), strict=True))

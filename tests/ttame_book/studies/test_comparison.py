@@ -13,6 +13,7 @@ from ttame_book.studies.comparison import (
     score_rounds,
 )
 from ttame_core.images.batches import stack
+from ttame_core.methods.library import method
 from ttame_core.metrics.costs import counted_passes
 from ttame_core.metrics.scores import evaluate
 
@@ -26,6 +27,25 @@ def test_what_cannot_serve_a_backbone_is_left_out_and_says_why(tmp_path):
     ready, left_out = compared_methods(edition, cnn)
     assert list(ready) == ["l-cam-img", "grad-cam", "random"]
     assert "demo_resnet is no ViT" in left_out["transformer-lrp"]
+
+
+def test_classes_of_libraries_are_compared_and_their_maps_kept(tmp_path):
+    names = ["captum:LayerGradCam", "grad-cam:FEM", "random"]
+    edition = read(tmp_path, methods=names)
+    edition.config["evaluate"]["options"]["grad-cam:FEM"] = {"k": 1}
+    cnn, vit = (edition.backbone(name) for name in ("demo_resnet", "demo_vit"))
+    ready, left_out = compared_methods(edition, vit)
+    assert list(ready) == names[1:]
+    assert left_out["captum:LayerGradCam"].startswith("captum:LayerGradCam gives demo_vit no map")
+    images, classes = torch.rand(2, 3, 64, 64), torch.tensor([1, 2])
+    ready, left_out = compared_methods(edition, cnn, keep=True)
+    assert list(ready) == names and not left_out
+    for name, options in (("captum:LayerGradCam", {}), ("grad-cam:FEM", {"k": 1})):
+        expected = method(name, cnn, **options)(images, classes)
+        assert torch.equal(ready[name](images, classes), expected)
+        kept = edition.home / "demo_resnet" / "maps" / name.replace(":", "-")
+        assert len(list(kept.iterdir())) == 2
+    assert not torch.equal(method("grad-cam:FEM", cnn)(images, classes), expected)
 
 
 def test_costly_methods_are_scored_on_fewer_images(tmp_path):
