@@ -117,15 +117,10 @@ def serves(method: str, tokens: bool) -> bool:
 
 
 def one_map(method: str, of: Classifier, given: Mapping[str, Any]) -> Part:
-    """Return the kind of a method's work, and the forward-equivalents of one map of it.
-
-    What a library's class does is not known: it counts as a pass there and back.
-    """
+    """Return the kind of a method's work, and the forward-equivalents of one map of it."""
     # gradients are asked of maps and images, not of weights: a way back is as long as one there
-    if method in TRAINED:
-        return EXPLAIN, 1
-    if method not in METHODS:
-        return FORWARD, 2
+    if method not in METHODS:  # what a library's class does is not known: a pass there and back
+        return (EXPLAIN, 1) if method in TRAINED else (FORWARD, 2)
     known = inspect.signature(pkgutil.resolve_name(METHODS[method].made_by)).parameters
     options = {name: option.default for name, option in known.items()} | {**given}
     match method:
@@ -171,8 +166,8 @@ def road(case: Case) -> Iterator[Part]:
     yield FORWARD, sum({*counts.values()})
     for method, count in counts.items():
         kind, each = case.map_of(method)
-        made = rival(method)
-        yield kind, each * (max(0, count - kept[method]) if made and made.costly else count)
+        costly = getattr(rival(method), "costly", False)
+        yield kind, each * (max(0, count - kept[method]) if costly else count)
         yield IMPUTED, count * sum(map(len, ROAD.values()))
         yield ASKED, count * sum(map(len, CURVES.values()))
 
