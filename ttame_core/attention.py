@@ -51,6 +51,8 @@ class AttentionMechanism(nn.Module):
         Channels ``C_i`` of the feature maps, earliest tap first.
     num_classes : int
         Classes ``K`` of the classifier.
+    head : Tensor, optional
+        The weights ``(K, C_head)`` of the classifier's head, for rows that are tied to it.
     skip, batch_norm, activation
         Options of every `FeatureBranch`.
     taps : int, optional
@@ -66,12 +68,22 @@ class AttentionMechanism(nn.Module):
         order is the same, their middle values are larger.
     tallest : int, optional
         Maps of more cells a side than this are computed with so many, as the released ones are.
+    tied : bool
+        Beyond the paper: a class's fusion row is its row of `tied_rows` times a matrix ``(C_head,
+        C_i)`` for each tap, which all classes share and which starts at 0. What is learnt from one
+        class moves the maps of all, and the number of parameters does not depend on K.
+
+    Raises
+    ------
+    TTAMEError
+        For options that make no sense, or rows tied to no head.
     """
 
     def __init__(
         self,
         channels: Sequence[int],
         num_classes: int,
+        head: Tensor | None = None,
         *,
         skip: bool = True,
         batch_norm: bool = True,
@@ -82,6 +94,7 @@ class AttentionMechanism(nn.Module):
         smoothing: float = 0.0,
         squashed: bool = False,
         tallest: int | None = None,
+        tied: bool = False,
     ):
         super().__init__()
         if not len(channels):
@@ -95,14 +108,24 @@ class AttentionMechanism(nn.Module):
         if tallest is not None:
             check_whole("tallest", tallest, 1)
         flags = {"skip": skip, "batch_norm": batch_norm, "branches": branches}
-        for name, flag in {**flags, "scaled": scaled, "squashed": squashed}.items():
+        flags |= {"scaled": scaled, "squashed": squashed, "tied": tied}
+        for name, flag in flags.items():
             check_kind(name, flag, bool, "True or False")
+        if tied:
+            check_kind("head", head, Tensor, "the weights (K, C_head) of the classifier's head")
         self.channels = tuple(channels[-taps:])
         self.branches = nn.ModuleList(
             FeatureBranch(c, skip, batch_norm, activation) if branches else nn.Identity()
             for c in self.channels
         )
-        self.fusion = nn.Conv2d(sum(self.channels), num_classes, kernel_size=1)
+        self.head: Tensor | None
+        # the classifier's own, which a saved explainer need not hold
+        self.register_buffer("head", tied_rows(head) if tied else None, persistent=False)
+        rows = num_classes if self.head is None else self.head.shape[1]  # K or C_head
+        self.fusion = nn.Conv2d(sum(self.channels), rows, kernel_size=1)
+        if tied:
+            nn.init.zeros_(self.fusion.weight)
+            nn.init.zeros_(self.fusion.bias)  # type: ignore[arg-type]
         # tokens know nothing of being neighbours: a transformer's maps are ragged, a CNN's not
         self.smoothing = smoothing
         self.squashed = squashed
@@ -123,7 +146,18 @@ class AttentionMechanism(nn.Module):
     @property
     def num_classes(self) -> int:
         """Number of classes ``K``."""
-        return self.fusion.out_channels
+        return self.fusion.out_channels if self.head is None else len(self.head)
+
+    def rows(self, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the fusion's rows ``(K, sum C_i)`` and biases ``(K,)``, or those of some classes.
+
+        Of classes ``(B, k)`` they are ``(B, k, sum C_i)`` and ``(B, k)``.
+        """
+        weight, bias = self.fusion.weight.flatten(1), self.fusion.bias
+        of: Any = slice(None) if classes is None else classes
+        if self.head is None:
+            return weight[of], bias[of]  # type: ignore[index]
+        return self.head[of] @ weight, self.head[of] @ bias  # type: ignore[operator]
 
     def forward(self, features: Sequence[Tensor], classes: Tensor | None = None) -> Tensor:
         """Compute explanation maps before their sigmoid.
@@ -138,21 +172,41 @@ class AttentionMechanism(nn.Module):
         size = max((tuple(f.shape[-2:]) for f in features), key=lambda s: s[0] * s[1])
         if self.tallest and max(size) > self.tallest:
             size = tuple(max(1, side * self.tallest // max(size)) for side in size)
-        weights = self.fusion.weight.flatten(1).split(self.channels, dim=1)  # K x C_i each
+        rows, bias = self.rows(classes)
         logits: Any = 0.0
-        for branch, weight, feature in zip(self.branches, weights, features, strict=True):
+        parts = rows.split(self.channels, dim=-1)  # (K, C_i) or (B, k, C_i) each
+        for branch, part, feature in zip(self.branches, parts, features, strict=True):
             attention = branch(feature)  # (B, C_i, h_i, w_i)
-            logits = logits + upsample(fuse(attention, weight, classes), size)
-        bias: Any = self.fusion.bias
-        bias = bias if classes is None else bias[classes]  # (K,) or (B, k)
+            logits = logits + upsample(fuse(attention, part), size)
         return smooth(logits + bias[..., None, None], self.smoothing)
 
 
-def fuse(attention: Tensor, weight: Tensor, classes: Tensor | None) -> Tensor:
-    """Weigh channels for the wanted classes, or all: ``(B, C, h, w)`` to ``(B, k, h, w)``."""
-    if classes is None:
-        return F.conv2d(attention, weight[..., None, None])
-    maps = torch.bmm(weight[classes], attention.flatten(2))  # (B, k, C) x (B, C, hw)
+def tied_rows(head: Tensor) -> Tensor:
+    """Take the mean over classes off a head's rows ``(K, C_head)``, and bring them to unit length.
+
+    What all classes have in common tells none from another. One factor makes the root mean square
+    of the rows' lengths 1: a step by the gradient then moves a class's fusion row as far as if the
+    row were its own, so that one learning rate suits both, whatever the classifier's scale.
+
+    A TTAMEError is raised if the rows are all alike.
+    """
+    rows = head.detach().flatten(1).float()
+    lengths = rows.square().sum(1).mean().sqrt()
+    rows = rows - rows.mean(0)
+    size = rows.square().sum(1).mean().sqrt()
+    if not size > 1e-6 * lengths:  # a NaN is not
+        raise TTAMEError(
+            "the rows of the classifier's head are all alike, so that rows tied to them would give all classes one map; "
+            "take a trained classifier, or a variant that is not tied"
+        )
+    return rows / size
+
+
+def fuse(attention: Tensor, rows: Tensor) -> Tensor:
+    """Weigh channels ``(B, C, h, w)`` by rows ``(K, C)``, or ``(B, k, C)`` of each image's own."""
+    if rows.ndim == 2:
+        return F.conv2d(attention, rows[..., None, None])
+    maps = torch.bmm(rows, attention.flatten(2))  # (B, k, C) x (B, C, hw)
     return maps.unflatten(2, attention.shape[-2:])
 
 

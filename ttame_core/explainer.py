@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ttame_core.attention import AttentionMechanism
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.checks import check_backbone
+from ttame_core.classifiers.heads import head_of
 from ttame_core.classifiers.labels import chosen_classes
 from ttame_core.errors import TTAMEError, check_kind, check_seed, nearest, told
 from ttame_core.files import atomic_path
@@ -43,7 +44,8 @@ class TTAME(nn.Module):
     Raises
     ------
     TTAMEError
-        For what is no backbone, no variant or no seed.
+        For what is no backbone, no variant or no seed; a `NotServedError` where the variant ties
+        its rows to the classifier's head and there is none.
     """
 
     seed: int | None  # None where the weights are a file's
@@ -57,9 +59,10 @@ class TTAME(nn.Module):
         check_seed(seed)
         self.backbone, self.variant, self.seed, self.notes = backbone, variant, int(seed), {}
         channels = [shape[0] for shape in backbone.shapes]
+        head = head_of(backbone).weight if options.get("tied") else None
         with torch.random.fork_rng(devices=[]):  # a seed of its own, and none taken from the caller
             torch.manual_seed(self.seed)
-            self.attention = AttentionMechanism(channels, backbone.num_classes, **options)
+            self.attention = AttentionMechanism(channels, backbone.num_classes, head, **options)
         self.attention.to(backbone.mean)  # device and precision
 
     @torch.no_grad()

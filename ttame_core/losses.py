@@ -1,4 +1,4 @@
-"""The training loss (Eq. 11, 15-17) and the draw of the other classes.
+"""The training loss (Eq. 11, 15-17), the draw of the other classes, and amortised RISE.
 
 Maps are Psi, ``(B, k, h, w)`` in [0, 1]: each image's map of its model truth, and of other classes.
 Each term is a scalar; the parts are not yet weighted.
@@ -84,6 +84,40 @@ def ttame_loss(
         variation = variation_loss(maps)
         total = weights.ce * ce + weights.area * (area + weights.variation * variation)
     return LossTerms(total, ce, area, variation)
+
+
+def rise_loss(shares: Tensor, maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Regress the confidence that random masks leave on the map under them: amortised RISE.
+
+    ``f_y(m * I) / f_y(I) ~ b + mean(E_y * m)``, squared error; beyond the paper. RISE (Petsiuk et
+    al., BMVC 2018) averages masks by confidence, anew for each image; here a mechanism learns to
+    predict the outcome, from all images. The map is in shares of the confidence: where masks act
+    linearly, what a pixel brings, times the number of pixels.
+
+    Parameters
+    ----------
+    shares : Tensor
+        ``(B, M)``, the confidence under each mask over that of the whole image.
+    maps : Tensor
+        ``(B, H, W)``, E_y before any sigmoid.
+    masks : Tensor
+        ``(B, M, H, W)`` in [0, 1], at least two for each image.
+
+    Returns
+    -------
+    tuple of Tensor and Tensor
+        The loss, and what it would be of constant maps: the variance of an image's shares. Both are
+        scalars.
+    """
+    under = torch.bmm(masks.flatten(2), maps.flatten(1)[..., None])[..., 0]  # (B, M)
+    under = under / maps[0].numel()
+    # b is each image's own, in closed form: on ViT-Tiny the mean share differs as much between
+    # images as the share does between masks (both 0.29), so three masks an image tell a third more
+    # than with one b for all; and no process has to ask another. With it, m is as good as m - p.
+    # There is no factor c: the map's own scale is one, and of a learnt one the sign would be open
+    shares = shares - shares.mean(1, keepdim=True)
+    under = under - under.mean(1, keepdim=True)
+    return (shares - under).square().mean(), shares.square().mean()
 
 
 def sample_other_classes(

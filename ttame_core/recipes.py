@@ -16,17 +16,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "scaled": {"scaled": True},
     "smooth": {"scaled": True, "smoothing": 1.0},
     "squashed": {"scaled": True, "squashed": True},
+    "smooth_squashed": {"scaled": True, "smoothing": 1.0, "squashed": True},
+    "tied": {"scaled": True, "squashed": True, "tied": True},
+    "smooth_tied": {"scaled": True, "smoothing": 1.0, "squashed": True, "tied": True},
 }
 """Options of `AttentionMechanism` by name: the rows of Table VI, the rival L-CAM-Img (Gkartzonika
-et al., ECCVW 2022), and three that go beyond the paper."""
+et al., ECCVW 2022), and six that go beyond the paper."""
 ORDERS = ("image", "standardised")
 """``image``: mask, then standardise (Eq. 13, CNN); ``standardised``: the reverse (Eq. 14, ViT)."""
 CROP_MODES = ("center", "floor", "pad", "border")
 """How a square is cut out of a resized picture; see `Preprocessing`."""
 ACTIVATIONS = ("relu", "sigmoid")
 OTHER_CLASSES = ("uniform", "in-batch")
-STARTS = ("random", "warm")
+STARTS = ("random", "warm", "zero")
 MASKS = ("sigmoid", "min-max")
+OBJECTIVES = ("ttame", "rise")
+OPTIMIZERS = ("sgd", "adamw")
 MODES = ("eval", "train")
 
 
@@ -60,26 +65,35 @@ class Recipe:
         32  # of all processes together, 2 at least; "auto": the largest that GPUs hold
     )
     max_lr: float = 1e-3  # peak of OneCycleLR
-    momentum: float = 0.9  # Nesterov; plain SGD where it is 0
+    momentum: float = 0.9  # Nesterov; plain SGD where it is 0; AdamW's first beta
     weight_decay: float = 5e-4  # on weights only, not on biases and batch norm
     other_classes: str = "uniform"  # or "in-batch", as released
     backbone_mode: str = (
         "eval"  # or "train", as released: dropout on, batch norm drifting, in a copy
     )
-    start: str = "random"  # or "warm", beyond the paper: the classifier's class activation map
+    # beyond the paper: "warm", the classifier's class activation map; "zero", a fusion of zeros
+    start: str = "random"
     mask: str = "sigmoid"  # or "min-max", beyond the paper: E_y scaled as it is evaluated
+    objective: str = "ttame"  # the paper's, Eq. 17; or "rise", beyond it: amortised RISE
+    masks: int = 3  # amortised RISE alone, for each image: random masks,
+    cells: int = 7  # the side of their grids,
+    p: float = 0.5  # and the probability that a cell shows
+    optimizer: str = "sgd"  # or "adamw", beyond the paper
     loss: LossWeights = field(default_factory=LossWeights)
 
     def __post_init__(self) -> None:
         choices = {"other_classes": OTHER_CLASSES, "backbone_mode": MODES, "start": STARTS}
-        for name, valid in {**choices, "mask": MASKS}.items():
+        choices |= {"mask": MASKS, "objective": OBJECTIVES, "optimizer": OPTIMIZERS}
+        for name, valid in choices.items():
             if (value := getattr(self, name)) not in valid:
                 raise TTAMEError(f"{name} {value!r} is unknown; {nearest(value, valid)}")
-        for name, least in (("steps", 1), ("batch_size", 2)):
-            if (value := getattr(self, name)) != "auto" or name == "steps":
+        # a single mask says nothing beside the mean of an image's masks
+        for name, least in (("steps", 1), ("batch_size", 2), ("masks", 2), ("cells", 1)):
+            if (value := getattr(self, name)) != "auto" or name != "batch_size":
                 check_whole(name, value, least)
                 object.__setattr__(self, name, int(value))
         _check_numbers(self, max_lr=(1e-12, 100), momentum=(0, 0.999999), weight_decay=(0, 1))
+        _check_numbers(self, p=(1e-6, 0.999999))
         check_kind("loss", self.loss, LossWeights, "tt.LossWeights(ce=1.5, ...)")
 
 
@@ -104,6 +118,13 @@ class TrainedMethod:
     on_tokens: dict[str, Any] | None = field(default_factory=dict)
 
 
+AMORTISED_RISE: dict[str, Any] = {
+    "objective": "rise",
+    "optimizer": "adamw",
+    "max_lr": 1e-3,
+    "start": "zero",
+}
+"""Fields of a `Recipe` that amortised RISE is steady with."""
 TRAINED = {
     "t-tame": TrainedMethod("paper"),
     "t-tame-warm": TrainedMethod("beyond", {"start": "warm"}),
@@ -116,8 +137,16 @@ TRAINED = {
         *("beyond", {"variant": "squashed", "start": "warm", "mask": "min-max"}),
         on_tokens=None,  # a class token's weights, put to the patches, are no good start to match
     ),
+    "t-tame-rise": TrainedMethod(
+        *("beyond", {"variant": "squashed", **AMORTISED_RISE}),
+        on_tokens={"variant": "smooth_squashed", "taps": "spread-norms"},
+    ),
+    "t-tame-rise-tied": TrainedMethod(
+        *("beyond", {"variant": "tied", **AMORTISED_RISE}),
+        on_tokens={"variant": "smooth_tied", "taps": "spread-norms"},
+    ),
     "l-cam-img": TrainedMethod("rival", {"variant": "l_cam_img"}, None),
 }
-"""T-TAME, four variants of it that go beyond the paper, and the rival that is trained alike."""
+"""T-TAME, six variants of it that go beyond the paper, and the rival that is trained alike."""
 OURS = tuple(name for name, trained in TRAINED.items() if trained.kind != "rival")
 """T-TAME in all its variants."""

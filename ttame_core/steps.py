@@ -14,8 +14,14 @@ from ttame_core.explainer import TTAME
 from ttame_core.images.batches import of_all, stack
 from ttame_core.images.folders import evenly
 from ttame_core.images.reading import check_images
-from ttame_core.losses import in_batch_other_classes, sample_other_classes, ttame_loss
-from ttame_core.masking import minmax
+from ttame_core.losses import (
+    in_batch_other_classes,
+    rise_loss,
+    sample_other_classes,
+    ttame_loss,
+)
+from ttame_core.masking import minmax, upsample
+from ttame_core.methods.rise import smooth_masks
 from ttame_core.recipes import Recipe
 from ttame_core.warm_start import warm_start
 
@@ -24,7 +30,7 @@ FLAT = 0.01  # a map's mean from 0 or 1, and its spread; of 16 healthy trainings
 
 @torch.no_grad()
 def initialise(explainer: TTAME, images: Any, recipe: Recipe) -> None:
-    """Prepare a mechanism for its first step: its feature maps' scales, a warm start."""
+    """Prepare a mechanism for its first step: its feature maps' scales, a warm or a zero start."""
     backbone, seen = explainer.backbone, None
     if hasattr(images, "set_epoch"):
         images.set_epoch(0)  # an earlier training may have left it elsewhere
@@ -35,6 +41,9 @@ def initialise(explainer: TTAME, images: Any, recipe: Recipe) -> None:
         explainer.attention.measure_scales(seen[1])
     if recipe.start == "warm":
         warm_start(explainer, seen)
+    if recipe.start == "zero":
+        nn.init.zeros_(explainer.attention.fusion.weight)
+        nn.init.zeros_(explainer.attention.fusion.bias)  # type: ignore[arg-type]
 
 
 def training_step(
@@ -48,13 +57,17 @@ def training_step(
 ) -> dict[str, Tensor]:
     """Compute loss and diagnostics of one batch ``(B, 3, H, W)`` in [0, 1] (Eq. 11-17), as scalars.
 
-    The generator draws the other classes; ``total`` carries the gradient. With a fabric of several
-    processes the images are this one's share of a batch of N, and the scalars are of the share.
-    ``seen`` are logits and feature maps of the images, where they are known.
+    The generator draws the other classes, or masks; ``total`` carries the gradient. With a fabric
+    of several processes the images are this one's share of a batch of N, and the scalars are of the
+    share. ``seen`` are logits and feature maps of the images, where they are known.
     """
     with torch.no_grad():
         logits, features = seen or backbone.features(images)
         truth = logits.argmax(1)  # (B,)
+    if recipe.objective == "rise":
+        masks = draw_masks(images, recipe, generator, fabric)
+        maps = attention(features, truth[:, None])[:, 0]  # (B, h_e, w_e)
+        return rise_step(backbone, images, masks, logits, maps)
     whole = of_all(fabric, truth).flatten() if fabric else truth  # (N,)
     if recipe.other_classes == "uniform":
         others = sample_other_classes(whole, backbone.num_classes, len(whole) - 1, generator)
@@ -73,6 +86,48 @@ def training_step(
         "others_mean": sigmoids[:, 1:].mean(),
         "logits_min": map_logits.min(),
         "logits_max": map_logits.max(),
+    }
+
+
+def draw_masks(
+    images: Tensor, recipe: Recipe, generator: torch.Generator, fabric: Any = None
+) -> Tensor:
+    """Draw RISE's masks for each image of ``(B, 3, H, W)``: ``(B, M, H, W)`` in [0, 1].
+
+    All processes draw those of the whole batch, and take their share.
+    """
+    count, rank = len(images) * recipe.masks, fabric.global_rank if fabric else 0
+    drawn = count * (fabric.world_size if fabric else 1)
+    grids = torch.rand(drawn, recipe.cells, recipe.cells, generator=generator) < recipe.p
+    shifts = torch.rand(drawn, 2, generator=generator).split(count)[rank]
+    grids = grids.split(count)[rank].to(images)
+    (masks,) = smooth_masks(grids, shifts, images.shape[-2:], count)
+    return masks.unflatten(0, (len(images), -1))
+
+
+def rise_step(
+    backbone: Backbone, images: Tensor, masks: Tensor, logits: Tensor, maps: Tensor
+) -> dict[str, Tensor]:
+    """Compute amortised RISE of one batch, see `rise_loss`, and its diagnostics, as scalars.
+
+    Takes images ``(B, 3, H, W)``, masks ``(B, M, H, W)``, the images' logits ``(B, K)``, and the
+    maps of their model truths before a sigmoid ``(B, h, w)``. ``variance`` is what the loss starts
+    from.
+    """
+    with torch.no_grad():
+        repeated = images.repeat_interleave(masks.shape[1], 0)  # (B * M, 3, H, W)
+        scores = backbone(repeated, masks.flatten(0, 1)).softmax(1).view(*masks.shape[:2], -1)
+        confidences, truth = logits.softmax(1).max(1)  # (B,)
+        shares = scores[torch.arange(len(images)), :, truth] / confidences[:, None]  # (B, M)
+    total, variance = rise_loss(shares, upsample(maps, images.shape[-2:]), masks)
+    sigmoids = maps.sigmoid()
+    return {
+        "total": total,
+        "variance": variance,
+        "truth_mean": sigmoids.mean(),
+        "truth_spread": sigmoids.flatten(1).std(1).mean(),
+        "logits_min": maps.min(),
+        "logits_max": maps.max(),
     }
 
 
@@ -114,15 +169,16 @@ def largest_batch(explainer: TTAME, images: Any, recipe: Recipe, fabric: Any) ->
     return processes * int(of_all(fabric, torch.tensor(size, device=device)).min())
 
 
-def optimizer_of(attention: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with weight decay on the convolutions' weights alone."""
+def optimizer_of(attention: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD, or AdamW, with weight decay on the convolutions' weights alone."""
     weights = [p for p in attention.parameters() if p.ndim > 1]
     rest = [p for p in attention.parameters() if p.ndim <= 1]
     decayed: dict = {"params": weights, "weight_decay": recipe.weight_decay}
+    groups = [decayed, {"params": rest, "weight_decay": 0.0}]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, recipe.max_lr, (recipe.momentum, 0.999))
     nesterov = recipe.momentum > 0
-    return torch.optim.SGD(
-        [decayed, {"params": rest}], recipe.max_lr, recipe.momentum, nesterov=nesterov
-    )
+    return torch.optim.SGD(groups, recipe.max_lr, recipe.momentum, nesterov=nesterov)
 
 
 def collect(fabric: Any, waiting: list[dict], history: list[dict], remedy: str) -> None:
@@ -146,8 +202,17 @@ def diverged(what: str, row: dict, remedy: str) -> TTAMEError:
 
 
 def warn_of_collapse(history: list[dict]) -> None:
-    """Warn where the maps of the last tenth of the steps are all near 0, or near 1."""
+    """Warn where the maps of the last tenth of the steps are all near 0 or 1, or tell nothing."""
     rows = history[-max(1, len(history) // 10) :]
+    if "variance" in rows[0]:  # amortised RISE, whose maps need not be between 0 and 1
+        error, variance = (sum(row[key] for row in rows) for key in ("total", "variance"))
+        if error > variance and len(rows) >= 10:  # of fewer, chance decides
+            warnings.warn(
+                f"the maps tell less than nothing of the confidence that masks leave: the loss is {error / variance:.2f} "
+                "times its variance; try more steps, or a smaller max_lr",
+                stacklevel=4,  # the caller of train
+            )
+        return
     keys = ("truth_mean", "truth_spread", "others_mean")
     mean, spread, others = (sum(row[key] for row in rows) / len(rows) for key in keys)
     if spread < FLAT and not FLAT <= mean <= 1 - FLAT:

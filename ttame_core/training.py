@@ -1,4 +1,4 @@
-"""Training the attention mechanism: SGD, OneCycleLR, checkpoints that resume exactly."""
+"""Training the attention mechanism: optimiser, OneCycleLR, checkpoints that resume exactly."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -66,7 +66,7 @@ def train(
     recipe : Recipe, optional
         The paper's by default.
     seed : int
-        Seed of the order of the images and the draw of other classes.
+        Seed of the order of the images and the draw of other classes, or of masks.
     checkpoint : str or Path, optional
         File to go on from, rewritten every ``checkpoint_every`` steps and at the end. Remove it
         once the trained explainer is saved. Of several processes the first reads and writes it.
@@ -81,7 +81,8 @@ def train(
     -------
     list of dict
         A row a step: step, lr, total, ce, area, variation, and the signs of a collapse: mean and
-        spatial spread of E_y, mean of the other maps, range of the logits.
+        spatial spread of E_y, mean of the other maps, range of the logits. Of amortised RISE the
+        variance of what it predicts stands in the place of the paper's terms and the other maps.
 
     Raises
     ------

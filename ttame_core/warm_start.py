@@ -22,10 +22,14 @@ def warm_start(explainer: TTAME, seen: tuple[Tensor, list[Tensor]] | None = None
     norm's class token (see `warm_backbone`), the same weights are put to the patches' tokens.
 
     A mechanism at unit scale needs ``seen``, what `Backbone.features` returns of some images; a
-    TTAMEError says so. A NotServedError is raised if the head does not read the last tap, or the
-    branches have no skip connection and batch norm.
+    TTAMEError says so. A NotServedError is raised if the head does not read the last tap, the
+    branches have no skip connection and batch norm, or the fusion's rows are tied to the head.
     """
     backbone, attention = explainer.backbone, explainer.attention
+    if attention.head is not None:
+        raise NotServedError(
+            "a warm start needs fusion rows of their own; these are tied to the head"
+        )
     tap = backbone.taps[-1]
     if not read_by_head(backbone, [tap]):
         raise NotServedError(

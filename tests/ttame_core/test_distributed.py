@@ -47,6 +47,12 @@ CASES = {
     "in-batch": ("proposed", {"other_classes": "in-batch"}),
     "no batch norm": ("no_skip_no_batch_norm", {}),
     "warm": ("squashed", {"start": "warm", "mask": "min-max"}),
+    "amortised RISE": ("scaled", {"objective": "rise", "start": "zero"}),
+    # a bias before a batch norm has a gradient that is rounding alone, which AdamW makes steps of
+    "AdamW": (
+        "no_skip_no_batch_norm",
+        {"objective": "rise", "optimizer": "adamw", "max_lr": 1e-3},
+    ),
     "released": ("l_cam_img", {"loss": tt.LossWeights(released_variation=True)}),
 }
 RECIPE = tt.Recipe(steps=STEPS, batch_size=6, max_lr=0.05)

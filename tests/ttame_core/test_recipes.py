@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ttame_core as tt
-from ttame_core.recipes import MASKS, MODES, OTHER_CLASSES, STARTS, TRAINED
+from ttame_core.recipes import MASKS, MODES, OBJECTIVES, OPTIMIZERS, OTHER_CLASSES, STARTS, TRAINED
 
 NUMBER = "expected a finite number"
 
@@ -24,6 +24,11 @@ NUMBER = "expected a finite number"
         *(({"max_lr": n}, f"max_lr is .*; {NUMBER}") for n in (-1.0, 0, math.nan, math.inf, 1e9)),
         *(({"momentum": n}, f"momentum is .*; {NUMBER}") for n in (5, 1, math.nan, "0", -0.1)),
         *(({"weight_decay": n}, f"weight_decay is .*; {NUMBER}") for n in (-1, 2, None)),
+        ({"objective": "rice"}, "objective 'rice' is unknown; did you mean 'rise'"),
+        ({"optimizer": "adam"}, "optimizer 'adam' is unknown; did you mean 'adamw'"),
+        *(({"masks": n}, "masks is .* whole number, at least 2") for n in (1, 2.5, "auto")),
+        ({"cells": 0}, "cells is 0; expected a whole number, at least 1"),
+        *(({"p": n}, f"p is .*; {NUMBER}") for n in (0, 1, math.nan)),
         ({"loss": {"ce": 1}}, "loss is {'ce': 1}; expected tt.LossWeights"),
         ({"loss": None}, "loss is None; expected tt.LossWeights"),
     ],
@@ -55,9 +60,11 @@ def test_the_default_recipe_is_the_papers():
     assert tt.Recipe() == tt.Recipe(
         **{"steps": 8 * 1_280_000 // 32, "batch_size": 32, "max_lr": 1e-3, "momentum": 0.9},
         **{"weight_decay": 5e-4, "other_classes": "uniform", "backbone_mode": "eval"},
+        **{"objective": "ttame", "optimizer": "sgd", "masks": 3, "cells": 7, "p": 0.5},
         **{"start": "random", "mask": "sigmoid", "loss": tt.LossWeights(1.5, 2.0, 0.005, 0.3)},
     )
     choices = {"other_classes": OTHER_CLASSES, "backbone_mode": MODES}
+    choices |= {"objective": OBJECTIVES, "optimizer": OPTIMIZERS}
     for name, valid in {**choices, "start": STARTS, "mask": MASKS}.items():
         for value in valid:
             assert getattr(tt.Recipe(**{name: value}), name) == value
@@ -67,7 +74,7 @@ def test_the_papers_method_and_its_rival_are_trained_with_nothing_beyond_the_pap
     of_paper = {name for name in tt.VARIANTS if tt.TTAME(tiny, name).attention.scales is None}
     for name in ("t-tame", "l-cam-img"):
         settings = TRAINED[name].settings
-        assert not settings.keys() & {"start", "mask", "loss"}
+        assert not settings.keys() & {"start", "mask", "loss", "objective", "optimizer"}
         assert settings.get("variant", "proposed") in of_paper
     assert TRAINED["t-tame"].settings == {}
 

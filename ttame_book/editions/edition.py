@@ -18,12 +18,12 @@ from ttame_book.editions.splits import open_images
 from ttame_book.editions.trained import Training
 from ttame_core.authors import OWN, Released, read_released
 from ttame_core.classifiers.backbone import Backbone
-from ttame_core.classifiers.heads import warm_backbone
+from ttame_core.classifiers.heads import head_of, warm_backbone
 from ttame_core.classifiers.loading import known_names, load_backbone
 from ttame_core.errors import NotServedError, TTAMEError, nearest
 from ttame_core.explainer import TTAME
 from ttame_core.progress import Tell
-from ttame_core.recipes import TRAINED, LossWeights, Recipe
+from ttame_core.recipes import TRAINED, VARIANTS, LossWeights, Recipe
 
 
 class Edition(Configuration):
@@ -190,6 +190,8 @@ class Edition(Configuration):
         recipe = recipe or replace(own, loss=replace(own.loss, **loss), **apart)
         if recipe.start == "warm":
             backbone = warm_backbone(backbone)
+        if VARIANTS[variant or of_method].get("tied"):
+            head_of(backbone)  # which says so where there is none
         file, record = self.training_files(name_of, method)
         if name:
             file = self.folder(name_of) / "studies" / f"{name}.safetensors"

@@ -13,13 +13,24 @@ from PIL.Image import Resampling
 from ttame_book.editions.splits import DATA
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.methods.registry import METHODS, OF_LIBRARIES
-from ttame_core.recipes import CROP_MODES, ORDERS, OTHER_CLASSES, TRAINED, VARIANTS, Recipe
+from ttame_core.recipes import (
+    CROP_MODES,
+    OBJECTIVES,
+    OPTIMIZERS,
+    ORDERS,
+    OTHER_CLASSES,
+    TRAINED,
+    VARIANTS,
+    Recipe,
+)
 
 REGISTRIES: dict[str, list[str | None]] = {
     "kind": [*DATA],
     "method": [*TRAINED, *METHODS],
     "variant": [*VARIANTS],
     "other_classes": [*OTHER_CLASSES],
+    "objective": [*OBJECTIVES],
+    "optimizer": [*OPTIMIZERS],
     "masking": [*ORDERS, None],
     "crop_mode": [*CROP_MODES],
     "interpolation": [filter.name.lower() for filter in Resampling],

@@ -216,6 +216,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
     window = max(1, len(history) // 25)
     smooth = history.set_index("step").rolling(window, min_periods=1).mean()
     terms = {"total": "loss", "ce": "cross-entropy", "area": "area", "variation": "variation"}
+    terms |= {"variance": "the loss of constant maps"}  # of amortised RISE
     maps = {
         "truth_mean": "predicted class, mean",
         "truth_spread": "predicted class, spatial spread",
@@ -223,7 +224,8 @@ def training_curves(history: pd.DataFrame) -> Figure:
     }
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.8), layout="constrained")
     for axis, labels in zip(axes, (terms, maps), strict=True):
-        sns.lineplot(smooth[list(labels)].rename(columns=labels), dashes=False, ax=axis)
+        there = [name for name in labels if name in smooth]
+        sns.lineplot(smooth[there].rename(columns=labels), dashes=False, ax=axis)
         sns.move_legend(axis, "lower center", bbox_to_anchor=(0.5, 1), frameon=False)
     axes[0].set(ylabel="loss term (not weighted)", yscale="log")
     axes[1].set(ylabel="map after the sigmoid", ylim=(0, 1))

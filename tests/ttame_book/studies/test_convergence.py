@@ -30,7 +30,8 @@ def test_each_kind_is_shown_before_and_after_its_trainings(edition):
     edition.config["trained"] = {"t-tame-matched": {"steps": 1}}
     model = edition.backbone("demo_resnet", ["layer2", "layer3", "layer4"])
     found = {(method, steps): e for method, steps, e in training_lengths(edition, model)}
-    methods = ["t-tame", *(f"t-tame-{k}" for k in ("warm", "scaled", "matched", "warm-matched"))]
+    kinds = ("warm", "scaled", "matched", "warm-matched", "rise", "rise-tied")
+    methods = ["t-tame", *(f"t-tame-{kind}" for kind in kinds)]
     own = edition.recipe("demo_resnet").steps
     lengths = {method: (0, 2, own) for method in methods} | {"t-tame-matched": (0, 1, 2)}
     assert list(found) == [(method, steps) for method in methods for steps in lengths[method]]
@@ -48,6 +49,8 @@ def test_each_kind_is_shown_before_and_after_its_trainings(edition):
         "t-tame",
         "t-tame-scaled",
         "t-tame-matched",
+        "t-tame-rise",
+        "t-tame-rise-tied",
     }
 
 
