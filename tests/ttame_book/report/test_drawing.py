@@ -52,8 +52,11 @@ def test_taps_shapes_and_sizes_are_the_backbones(tiny):
     ],
 )
 def test_a_variant_is_drawn_as_it_is(tiny, variant, absent, present):
-    texts = set(told(tt.TTAME(tiny, variant)))
+    explainer = tt.TTAME(tiny, variant)
+    texts = set(told(explainer))
     assert present <= texts and not absent & texts
+    shapes = tiny.shapes[-len(explainer.attention.branches) :]
+    assert {f"{c} x {h} x {w}" for c, h, w in shapes} <= texts
 
 
 def test_a_transformer_is_drawn_with_its_tokens_order_and_smoothing():

@@ -94,14 +94,15 @@ def test_the_side_on_which_t_tame_is_better_is_the_measures(measure, v, backbone
 
 def test_classifiers_share_the_rivals_and_a_method_that_serves_one_alone_is_missing_in_the_other():
     own = COMPARED[COMPARED["measure"] == "ad"]
+    mine = own.iloc[[3]].assign(rival="mine")
     rollout = own.iloc[[1]].assign(backbone="b", rival="attention-rollout")
     roles = {**ROLES, "b": {RECIPE: "t-tame"}}
-    figure = figures.forest_plot(pd.concat([own, rollout]), "ad", 15, roles)
+    figure = figures.forest_plot(pd.concat([mine, own, rollout]), "ad", 15, roles)
     first, second = figure.axes
     names = rows_of(first)
-    assert names[-2:] == ["Attention rollout", "Random map (control)"]
+    assert names[-3:] == ["Attention rollout", "mine", "Random map (control)"]  # controls last
     assert first.get_ylim() == second.get_ylim() and first.get_xlim() == second.get_xlim()
-    assert len(marks_of(first, names)) == 6
+    assert len(marks_of(first, names)) == 7
     recipe = ROLE_COLOURS[RECIPE]
     assert marks_of(second, names) == {(recipe, "Attention rollout"): (-5, -6, -4, True)}
     assert second.get_title() == "b, n = 100"
