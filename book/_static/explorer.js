@@ -251,11 +251,11 @@
       const hidden = of.masking === "image" ? [0, 0, 0] : of.mean.map((each) => 255 * each);
       const masked = (i) => rgb(i).map((each, c) => hidden[c] + mask[i] * (each - hidden[c]));
       const show = (kind, colour, label, caption) => {
-        const figure = place.querySelector(`.${kind}`);
-        const canvas = figure.querySelector("canvas");
+        const picture = place.querySelector(`.${kind}`);
+        const canvas = picture.querySelector("canvas");
         paint(canvas, width, height, colour);
         canvas.setAttribute("aria-label", label);
-        figure.querySelector("figcaption").textContent = caption;
+        picture.querySelector(".caption").textContent = caption;
       };
       show("image", rgb, `Image ${image.name}`, `image: confidence ${percent(before)}`);
       show("map", (i) => mapColour(map[i]), `Map of ${method} for ${name}`, `map of ${method}`);

@@ -42,7 +42,7 @@ def explored_text(edition: Edition) -> str:
     return json.dumps({"shares": SHARES, "classifiers": classifiers}, separators=(",", ":")) + "\n"
 
 
-def explored(edition: Edition, backbone: Backbone, count: int = 6) -> dict[str, Any]:
+def explored(edition: Edition, backbone: Backbone, count: int = 5) -> dict[str, Any]:
     """Explain images on a backbone by several methods, as the page's script reads it.
 
     The images are digits that the evaluation has scored, or `PHOTOGRAPHS` for a classifier of
