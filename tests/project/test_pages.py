@@ -7,6 +7,7 @@ import shutil
 import sys
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -92,6 +93,8 @@ def project(tmp_path, monkeypatch):
         now.cells[5].source = "draw(again)"
         nbformat.write(now, tmp_path / "notebooks" / f"{name}.ipynb")
     monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path / "notebooks")
+    none = pd.DataFrame()  # all pairs of what is committed take seconds
+    monkeypatch.setattr(pages.explorer, "paired_differences", lambda *_: none)
     return tmp_path
 
 
@@ -299,7 +302,7 @@ def test_the_book_has_every_page_that_ran_and_lists_each_once(project):
     assert len(listed) == len(set(listed))
     assert made <= {*listed, toc["root"]}
     texts = {*listed, toc["root"]} - made
-    assert texts >= {"contents", "provenance"}
+    assert texts >= {"contents", "provenance", "explorer"}
     assert all((book / f"{text}.md").is_file() for text in texts)
     fragments = {"answer", "lengths", "costs-shown"}  # which pages include
     assert {f.stem for f in book.glob("*.md")} <= {*texts, *fragments}  # no orphan: a warning

@@ -104,8 +104,8 @@ def _measure(name: str, differences: pd.DataFrame, methods: list[str]) -> dict[s
     """Describe a measure: its words, and for each v the rows, with methods by their places."""
     measure, place = MEASURES[name], methods.index
     cells = []
-    for v, group in differences.groupby("v", sort=False):
-        rows = []
+    for v in differences["v"].unique().tolist():
+        group, rows = differences[differences["v"] == v], []
         for method, rival, n, *found, p in group[COLUMNS].to_numpy().tolist():
             values = [round(x, 2) if x == x else None for x in found]  # of one image: no interval
             rows.append([place(method), place(rival), n, *values, float(f"{p:.3g}")])

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -22,23 +23,30 @@ def book(tmp_path):
     return tmp_path / "book"
 
 
-def edition(place, scores=True, backbone="demo_vit"):
-    """Results of an edition with scores of each image, or with its differences alone."""
+@lru_cache
+def tables():
+    """Scores of each image, and the differences of T-TAME's two variants."""
     rng = np.random.default_rng(0)
     rows = [
-        (backbone, method, measure, v, f"i{i}", rng.uniform(0, 100))
+        ("x", method, measure, v, f"i{i}", rng.uniform(0, 100))
         for method in METHODS
         for measure, v in (("ad", 100), ("ad", 50), ("energy", 100), ("coverage", 100))
         for i in range(12)
     ]
-    table = pd.DataFrame(rows, columns=["backbone", "method", "measure", "v", "image_id", "value"])
+    scores = pd.DataFrame(rows, columns=["backbone", "method", "measure", "v", "image_id", "value"])
+    return scores, paired_differences(scores, METHODS[:2])
+
+
+def edition(place, scores=True, backbone="demo_vit"):
+    """Results of an edition with scores of each image, or with its differences alone."""
+    of_images, differences = (table.assign(backbone=backbone) for table in tables())
     summary = place / "summary"
     summary.mkdir(parents=True)
-    paired_differences(table, METHODS[:2]).to_csv(summary / "differences.csv", index=False)
+    differences.to_csv(summary / "differences.csv", index=False)
     if scores:
         (place / backbone).mkdir()
-        table.to_parquet(place / backbone / "scores.parquet")
-        road = table[table["measure"] == "ad"].assign(measure="morf")
+        of_images.to_parquet(place / backbone / "scores.parquet")
+        road = of_images[of_images["measure"] == "ad"].assign(measure="morf")
         road.to_parquet(place / backbone / "road.parquet")
     return place
 
@@ -88,7 +96,7 @@ def test_another_edition_stands_beside_it_even_without_scores_of_images(book, tm
 
 
 def test_an_edition_that_is_the_committed_one_is_there_once(book, tmp_path):
-    results = edition(tmp_path / "imagenette")
+    results = edition(tmp_path / "imagenette", scores=False)
     explorer.write_page(results, results / "summary", book)
     assert len(data(book)["sets"]) == 1
 
@@ -111,7 +119,7 @@ def test_one_image_has_no_interval_and_a_tag_in_a_name_stays_text(book, tmp_path
 
 
 def test_a_broken_file_is_named(book, tmp_path):
-    results = edition(tmp_path / "demo")
+    results = edition(tmp_path / "demo", scores=False)
     (results / "summary" / "explorer.json").write_text("{")
     with pytest.raises(TTAMEError, match=r"explorer\.json is broken"):
         explorer.write_page(results, tmp_path / "none", book)
