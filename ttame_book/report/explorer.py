@@ -50,7 +50,8 @@ def write_page(results: Path, committed: Path, book: Path) -> bool:
         return False
     data: dict[str, Any] = {"sets": sets, "colours": [_rgb(colour) for colour in COLOURS]}
     if (file := summary / "explorer.json").is_file():
-        data["explored"] = read_result(file, lambda path: json.loads(path.read_text()))
+        explored = read_result(file, lambda path: json.loads(path.read_text()))
+        data |= {"explored": explored} if explored["classifiers"] else {}
     # a name with a tag in it ends no script
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     page.write_text(page.read_text().replace(f">{PLACE}<", f">{text}<"))

@@ -37,8 +37,12 @@ OF_PACKAGES = "Photographs: scikit-image, in the public domain (CC0)."
 
 
 def explored_text(edition: Edition) -> str:
-    """Write what `explored` tells of each backbone of an edition, and `SHARES`, as JSON."""
-    classifiers = {name: explored(edition, edition.backbone(name)) for name in edition.backbones}
+    """Write what `explored` tells of each backbone of an edition, and `SHARES`, as JSON.
+
+    A backbone is left out where none of `SHOWN` is compared.
+    """
+    told = {name: explored(edition, edition.backbone(name)) for name in edition.backbones}
+    classifiers = {name: found for name, found in told.items() if found["images"][0]["methods"]}
     return json.dumps({"shares": SHARES, "classifiers": classifiers}, separators=(",", ":")) + "\n"
 
 

@@ -54,10 +54,12 @@ def test_a_classifier_of_photographs_shows_those_that_may_be_shown(tmp_path, mon
     assert "trained on crops of them" in explored(edition, edition.backbone("demo_resnet"))["note"]
 
 
-def test_the_text_has_every_classifier_and_the_shares(tmp_path, monkeypatch):
-    monkeypatch.setattr(exploration, "explored", lambda edition, backbone: backbone.name)
-    told = json.loads(explored_text(read(tmp_path)))
-    assert told == {
-        "shares": [*range(100, 10, -10), 15, 10, 5],
-        "classifiers": {"demo_resnet": "demo_resnet", "demo_vit": "demo_vit"},
+def test_the_text_has_every_classifier_that_shows_a_method(tmp_path, monkeypatch):
+    found = {
+        "demo_resnet": {"images": [{"methods": {}}]},
+        "demo_vit": {"images": [{"methods": {"rise": []}}]},
     }
+    monkeypatch.setattr(exploration, "explored", lambda edition, backbone: found[backbone.name])
+    told = json.loads(explored_text(read(tmp_path)))
+    assert told["shares"] == [*range(100, 10, -10), 15, 10, 5]
+    assert told["classifiers"] == {"demo_vit": found["demo_vit"]}
