@@ -81,8 +81,8 @@ def main(results: Path, title: str) -> None:
             shutil.rmtree(old) if old.is_dir() else old.unlink()
     book.mkdir(parents=True, exist_ok=True)
     hidden = shutil.ignore_patterns(".*", "__pycache__")  # what a killed run left
-    for folder in ("_static", "_ext"):
-        shutil.copytree(PROSE / folder, book / folder, ignore=hidden)
+    for copied in ("_static", "_ext"):
+        shutil.copytree(PROSE / copied, book / copied, ignore=hidden)
     for prose in (f for kind in ("md", "csv", "bib") for f in PROSE.glob(f"*.{kind}")):
         shutil.copy(prose, book / prose.name)
     write_families(PROSE / "families.csv", book)

@@ -120,7 +120,8 @@ class AttentionMechanism(nn.Module):
         )
         self.head: Tensor | None
         # the classifier's own, which a saved explainer need not hold
-        self.register_buffer("head", tied_rows(head) if tied else None, persistent=False)
+        rows_of = None if head is None or not tied else tied_rows(head)
+        self.register_buffer("head", rows_of, persistent=False)
         rows = num_classes if self.head is None else self.head.shape[1]  # K or C_head
         self.fusion = nn.Conv2d(sum(self.channels), rows, kernel_size=1)
         if tied:

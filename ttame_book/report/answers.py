@@ -25,8 +25,8 @@ def best_variant(means: pd.DataFrame, backbone: str, measure: str = "ad", v: flo
         & (means["v"] == v)
         & means["method"].isin(beyond)
     ]
-    ahead = rows["mean"] * -direction(measure)
-    return str(rows.loc[ahead.idxmin(), "method"])
+    ahead = rows.set_index("method")["mean"] * direction(measure)
+    return str(ahead.idxmax())
 
 
 def rows_of(
@@ -50,7 +50,7 @@ def standing(rows: pd.DataFrame) -> str:
     for word, joint in zip(WORDS, ("than", "with", "than"), strict=True):
         if counts[word] == whole:
             return f"{word} {joint} all {whole} rivals"
-    told = []
+    told: list[str] = []
     for word, joint in zip(WORDS, ("than", "with", "than"), strict=True):
         if counts[word]:
             told.append(f"{word} {joint} {counts[word]}" + ("" if told else f" of {whole} rivals"))
