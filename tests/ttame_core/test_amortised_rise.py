@@ -1,6 +1,7 @@
 """Amortised RISE, and fusion rows tied to the classifier's head."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -103,6 +104,16 @@ def test_no_gradient_passes_the_classifier(tiny, noise):
     assert all(p.grad is None for p in tiny.model.parameters())
     assert explainer.attention.fusion.weight.grad.any()
     assert terms["total"] == terms["variance"]  # of maps that are 0
+
+
+def test_processes_share_the_masks_of_one():
+    images, shares = torch.rand(6, 3, 16, 16), []
+    whole = draw_masks(images, RECIPE, torch.Generator().manual_seed(0))
+    for rank in (0, 1):
+        fabric, draw = SimpleNamespace(world_size=2, global_rank=rank), torch.Generator()
+        mine = images[3 * rank : 3 * rank + 3]
+        shares.append(draw_masks(mine, RECIPE, draw.manual_seed(0), fabric))
+    assert torch.equal(torch.cat(shares), whole)
 
 
 @pytest.mark.parametrize("variant", ["squashed", "tied"])
