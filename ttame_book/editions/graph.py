@@ -106,7 +106,7 @@ STEPS = (
         "09_convergence",
         "Follow AD and IC over the number of training steps.",
         ("convergence.parquet",),
-        ("train", "trained", "converge"),
+        ("train", "trained", "converge", "evaluate.methods"),
         (EXPLAINER,),
         photographs=TRAINING,
         among="converged",

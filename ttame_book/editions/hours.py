@@ -213,14 +213,13 @@ def hyperparameters(case: Case) -> Iterator[Part]:
 
 
 def convergence(case: Case) -> Iterator[Part]:
-    """Count the lengths of each kind of T-TAME; what is compared was trained for its own length."""
+    """Count the lengths of each T-TAME that is compared; for its own length it was trained."""
     settings, batch = case.edition.config["converge"], case.edition.recipe(case.name).batch_size
     longest = 0  # whose forwards of the images as they are serve all
-    for method in (m for m in OURS if serves(m, case.of.tokens)):
+    for method in (m for m in case.counts("images") if m in OURS):
         own = case.seen(method) // batch
         lengths = {*settings["steps"], own}
-        there = own if method in ("t-tame", *case.counts("images")) else 0
-        yield STEP, (A_STEP - 1) * (sum(lengths) - there) * batch
+        yield STEP, (A_STEP - 1) * (sum(lengths) - own) * batch
         longest = max(longest, *lengths)
         maps = case.images("val", settings["images"]) * (1 + len(lengths))  # untrained too
         yield from ((FORWARD, maps), (EXPLAIN, maps), (ASKED, STUDIED_V * maps))

@@ -25,7 +25,7 @@ def grid(edition: Edition, name: str) -> list[Recipe]:
 def training_lengths(
     edition: Edition, backbone: Backbone, progress: Callable[[str], Tell] | None = None
 ) -> Iterator[tuple[str, int, TTAME]]:
-    """Train each kind of T-TAME for its own number of steps and for those of ``converge``.
+    """Train each T-TAME that is compared for its own number of steps and for those of ``converge``.
 
     ``progress`` takes what is being done, and returns what is called with (steps done, steps in
     all). Yields method, steps and explainer; first what each method starts from, after 0 steps. One
@@ -33,7 +33,7 @@ def training_lengths(
     """
     asked: list[tuple[str, int, TTAME | Training]] = []
     own = []
-    for method in OURS:
+    for method in (m for m in edition.config["evaluate"]["methods"] if m in OURS):
         try:
             full = edition.training(backbone, method=method)
         except NotServedError:

@@ -74,23 +74,23 @@ def test_what_a_step_needs_an_earlier_one_writes():
 
 def test_a_step_waits_for_the_explainer_that_its_notebook_explains_with():
     for step in STEPS:
-        asked = {name for name, _ in calls(step.notebook)} & {*OF_TRAINING, "compared_methods"}
+        asked = {name for name, *_ in calls(step.notebook)} & {*OF_TRAINING, "compared_methods"}
         assert asked, step.notebook  # or it says nothing of T-TAME
         trains_itself = asked <= {"training", "ablated"}  # one of the lengths is the edition's own
         assert (EXPLAINER in step.needs) == (not trains_itself and step.notebook != "03_train")
 
 
 def test_the_overview_reads_what_the_steps_write():
-    read = {values[0] for name, values in calls("12_compare") if name == "tables"}
+    read = {values[0] for name, values, *_ in calls("12_compare") if name == "tables"}
     assert len(read) >= 7
     assert read <= {output for step in STEPS for output in step.outputs}
 
 
 def test_a_notebooks_name_for_itself_and_its_parameters_are_those_of_its_step():
     for step in STEPS:
-        (started,) = [values for name, values in calls(step.notebook) if name == "start_run"]
+        (started,) = [values for name, values, *_ in calls(step.notebook) if name == "start_run"]
         assert started == [step.notebook]
-        assert sum(name == "finish" for name, _ in calls(step.notebook)) == 1
+        assert sum(name == "finish" for name, *_ in calls(step.notebook)) == 1
 
 
 def test_a_step_depends_on_entries_that_a_configuration_may_have():
@@ -121,11 +121,11 @@ ALL = {step.rule for step in STEPS}
         ("counterfactual.images", 2, {"counterfactual"}),
         ("evaluate.limits.rise", 4, COMPARERS),
         ("evaluate.options.rise", {"masks": 9}, COMPARERS),
-        ("evaluate.methods", ["t-tame", "l-cam-img"], {*COMPARERS, "ablations"}),
+        ("evaluate.methods", ["t-tame", "l-cam-img"], {*COMPARERS, "ablations", "convergence"}),
         (
             "evaluate.methods",
             ["l-cam-img", "random"],
-            {*COMPARERS, "train", "ablations"},  # the others wait for what was trained
+            {*COMPARERS, "train", "ablations", "convergence"},  # the others wait for what was trained
         ),
         ("train.max_lr", 0.2, TRAINERS),
         ("seed", 1, ALL),

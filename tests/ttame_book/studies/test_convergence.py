@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import ttame_core as tt
-from ttame_book.studies import convergence
 from ttame_book.studies.convergence import grid, training_lengths
+from ttame_core.recipes import OURS
 
 
 def test_the_grid_is_rates_by_steps_and_the_editions_own(edition):
@@ -25,8 +25,9 @@ def test_the_rest_of_the_grid_is_the_editions(edition):
 
 
 @pytest.mark.slow
-def test_each_kind_is_shown_before_and_after_its_trainings(edition):
+def test_each_that_is_compared_is_shown_before_and_after_its_trainings(edition):
     edition.config["converge"] = {"steps": [2], "images": 4}
+    edition.config["evaluate"]["methods"] = ["l-cam-img", *OURS]
     edition.config["trained"] = {"t-tame-matched": {"steps": 1}}
     model = edition.backbone("demo_resnet", ["layer2", "layer3", "layer4"])
     found = {(method, steps): e for method, steps, e in training_lengths(edition, model)}
@@ -54,8 +55,8 @@ def test_each_kind_is_shown_before_and_after_its_trainings(edition):
     }
 
 
-def test_a_method_is_trained_anew_for_each_length_and_its_own_is_found(edition, monkeypatch):
-    monkeypatch.setattr(convergence, "OURS", ("t-tame", "t-tame-warm-matched"))
+def test_a_method_is_trained_anew_for_each_length_and_its_own_is_found(edition):
+    edition.config["evaluate"]["methods"] = ["rise", "t-tame", "t-tame-warm-matched"]
     edition.config["converge"] = {"steps": [1, 2], "images": 4}
     vit, told = edition.backbone("demo_vit"), []
     edition.explainer(vit)  # as its own notebook trains it, for three steps
