@@ -232,7 +232,7 @@ rule book:
         looks=expand(
             "book/_static/{file}", file=sorted(glob_wildcards("book/_static/{file,[^.].*}").file)
         ),
-        generator=["book/pages.py", "book/chapters.py", "ttame_book/report/explorer.py"],
+        generator=["book/pages.py", "book/chapters.py"],
         settings="book/_config.yml",
     output:
         f"{RESULTS}/book/_build/html/index.html",
@@ -241,6 +241,9 @@ rule book:
     params:
         title=EDITION.config["title"],
         results=shlex.quote(RESULTS),
+        key=result_key(
+            [f"ttame_book.report.{name}" for name in ("explorer", "figures", "answers", "drawing")]
+        ),
     shell:
         "python book/pages.py {params.results} {params.title:q} > {log:q} 2>&1 "
         "&& jupyter-book build --warningiserror --nitpick --all {params.results}/book >> {log:q} 2>&1 "

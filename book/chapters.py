@@ -5,6 +5,7 @@ Numbers are never typed into a text: a page's ``{{ name }}`` is filled by `facts
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -118,9 +119,8 @@ def lengths_table(folder: Path) -> str:
         for backbone in backbones:
             found = last[(last["method"] == method) & (last["backbone"] == backbone)]
             cells.append("")
-            for row in found.itertuples():
-                half = (row.high - row.low) / 2
-                cells[-1] = f"{row.mean:.1f} ±{half:.1f} after {row.steps:,} steps"
+            for row in records(found):
+                cells[-1] = f"{with_half(row)} after {row['steps']:,} steps"
         rows.append(cells)
     return table(["recipe", *map(shown_name, backbones)], rows)
 
@@ -169,10 +169,7 @@ def classifier_page(folder: Path, backbone: str) -> str:
 
 def scores_table(means: pd.DataFrame, methods: list[str]) -> str:
     """Write the means of some methods with half their intervals, a row for each method."""
-    cells = {
-        (row.method, row.measure, row.v): f"{row.mean:.1f} ±{(row.high - row.low) / 2:.1f}"
-        for row in means.itertuples()
-    }
+    cells = {(row["method"], row["measure"], row["v"]): with_half(row) for row in records(means)}
     rows = [
         [f"`{method}`", *(cells.get((method, *column), "") for column in COLUMNS)]
         for method in methods
@@ -186,14 +183,14 @@ def costs_table(folder: Path) -> str:
     costs = costs[costs["method"].isin(["t-tame", *SHOWN])]
     rows = [
         [
-            shown_name(row.backbone),
-            f"`{row.method}`",
-            f"{row.forwards:,.0f}",
-            f"{row.backwards:,.0f}",
-            f"{row.equivalents:,.1f}",
-            f"{row.milliseconds:,.0f}",
+            shown_name(row["backbone"]),
+            f"`{row['method']}`",
+            f"{row['forwards']:,.0f}",
+            f"{row['backwards']:,.0f}",
+            f"{row['equivalents']:,.1f}",
+            f"{row['milliseconds']:,.0f}",
         ]
-        for row in costs.itertuples()
+        for row in records(costs)
     ]
     return table(["classifier", "method", "forwards", "backwards", "arithmetic", "ms"], rows)
 
@@ -216,15 +213,15 @@ def claims_page(verdicts: dict[str, pd.DataFrame]) -> str:
                     f"{row['as claimed']}, {row['otherwise']}, {row['undecided']}",
                     str(row["decided by"]),
                 ]
-                for _, row in verdicts[edition].fillna("").iterrows()
+                for row in records(verdicts[edition].fillna(""))
             ],
         )
         for edition in editions
     )
     counts = verdicts[editions[0]]["verdict"].value_counts()
-    told = ", ".join(f"{count} {word}" for word, count in counts.items())
+    summed = ", ".join(f"{count} {word}" for word, count in counts.items())
     return (
-        f"# The twelve claims\n\n**{editions[0][0].upper()}{editions[0][1:]}: {told}.** Each claim is a list of "
+        f"# The twelve claims\n\n**{editions[0][0].upper()}{editions[0][1:]}: {summed}.** Each claim is a list of "
         "comparisons, image by image. It is confirmed where all of them come out as claimed, not "
         "confirmed where one comes out otherwise, and undecided where neither holds "
         "([](measures.md)). Another classifier of the same family stands for each of the paper's.\n\n"
@@ -265,7 +262,7 @@ def write_figures(folder: Path, place: Path) -> None:
     theme()
     place.mkdir()
     means, differences = read_scores(folder)
-    roles = {name: cast_roles(own) for name, own in means.groupby("backbone", sort=False)}
+    roles = {name: cast_roles(means[means["backbone"] == name]) for name in backbones_of(folder)}
     drawn = {}
     for name, (measure, v) in FOREST.items():
         drawn[f"forest-{name}"] = forest_plot(differences, measure, v, roles)
@@ -297,3 +294,13 @@ def write_drawing(file: Path) -> None:
     figure = architecture(TTAME(load_backbone("resnet50", None)))
     figure.savefig(file, metadata={"Date": None})
     plt.close(figure)
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table's rows as dictionaries."""
+    return [{str(key): value for key, value in row.items()} for row in rows.to_dict("records")]
+
+
+def with_half(row: dict[str, Any]) -> str:
+    """Write a mean with half its interval."""
+    return f"{row['mean']:.1f} ±{(row['high'] - row['low']) / 2:.1f}"

@@ -1,6 +1,7 @@
 """Maps into masks: scaling, upsampling, top-v selection, the two masking orders (Eq. 13, 14)."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -100,3 +101,24 @@ def mask_images(
         )
     masks = upsample(masks, images.shape[-2:])[:, None]  # (B, 1, H, W)
     return standardise(masks * images) if order == "image" else masks * standardise(images)
+
+
+def smooth_masks(
+    grids: Tensor, shifts: Tensor, size: tuple[int, int] | torch.Size, chunk: int
+) -> Iterator[Tensor]:
+    """Yield masks ``(n, H, W)`` in [0, 1], ``chunk`` at a time: grids upsampled, shifted, cropped.
+
+    Takes grids ``(N, s, s)`` of 0 and 1, shifts ``(N, 2)`` in shares of a cell, and H and W.
+    """
+    cells = grids.shape[-1]
+    cell = [math.ceil(side / cells) for side in size]
+    # one cell more than the image, cropped at a random place within that cell: where the edges of
+    # the cells lie is another thing in each mask, so that their mean shows no grid
+    enlarged = [(cells + 1) * side for side in cell]
+    corners = (shifts * torch.tensor(cell)).long().tolist()
+    for first in range(0, len(grids), chunk):
+        large = F.interpolate(grids[first : first + chunk, None], enlarged, mode="bilinear")[:, 0]
+        offsets = corners[first : first + chunk]
+        yield torch.stack(
+            [m[y : y + size[0], x : x + size[1]] for m, (y, x) in zip(large, offsets, strict=True)]
+        )

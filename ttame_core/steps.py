@@ -20,8 +20,7 @@ from ttame_core.losses import (
     sample_other_classes,
     ttame_loss,
 )
-from ttame_core.masking import minmax, upsample
-from ttame_core.methods.rise import smooth_masks
+from ttame_core.masking import minmax, smooth_masks, upsample
 from ttame_core.recipes import Recipe
 from ttame_core.warm_start import warm_start
 

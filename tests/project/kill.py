@@ -177,6 +177,10 @@ def copy_project(folder):
         part = ROOT / name
         copy = partial_copy if part.is_dir() else shutil.copy
         copy(part, folder / name, *([hidden] if part.is_dir() else []))
+    committed = folder / "results" / "imagenette"
+    committed.parent.mkdir(exist_ok=True)
+    if not committed.exists():
+        committed.symlink_to(ROOT / "results" / "imagenette")
 
 
 def partial_copy(part, copy, hidden):

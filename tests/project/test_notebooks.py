@@ -29,6 +29,8 @@ def project(tmp_path_factory):
     for name in PROJECT:
         part = ROOT / name
         shutil.copytree(part, copy / name) if part.is_dir() else shutil.copy(part, copy / name)
+    (copy / "results").mkdir()
+    (copy / "results" / "imagenette").symlink_to(ROOT / "results" / "imagenette")
     snakemake(copy)
     return copy
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -93,12 +94,20 @@ def test_what_a_killed_run_left_is_in_no_book(tmp_path, monkeypatch):
     for name in ("masking.md", ".part-machine-1-a/masking.md"):
         (summary / name).parent.mkdir(parents=True, exist_ok=True)
         (summary / name).write_text("# Masking")
-    monkeypatch.setattr(pages, "COMMITTED", summary)
+    (summary / "claims.csv").write_text("number\n")
+    monkeypatch.setattr(pages, "COMMITTED", tmp_path)
+    written = {name: lambda *_: "" for name in vars(pages.chapters) if not name.startswith("_")}
+    written |= {"facts": lambda _: {}, "backbones_of": lambda _: [], "FIGURES": "figures"}
+    monkeypatch.setattr(pages, "chapters", SimpleNamespace(**written))
     monkeypatch.setattr(pages, "page", lambda folder, target: {"page": target.stem, **a_manifest()})
-    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "summary").mkdir(parents=True)
+    shutil.copy(summary / "claims.csv", tmp_path / "results" / "summary")
     pages.main(tmp_path / "results", "A title")
     copied = tmp_path / "results" / "book" / "imagenette-summary"
-    assert [f.relative_to(copied).as_posix() for f in copied.rglob("*")] == ["masking.md"]
+    assert [f.relative_to(copied).as_posix() for f in sorted(copied.rglob("*"))] == [
+        "claims.csv",
+        "masking.md",
+    ]
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_no_module_is_long_and_the_core_is_thin():
     assert not {str(file): count for file, count in lines.items() if count > 350}
     top = sum(lines[file] for file in CORE if file.parent.name == "ttame_core")
     core = sum(lines[file] for file in CORE)
-    assert top <= 2350
+    assert top <= 2400
     assert core <= 8800
     assert sum(lines.values()) <= 14700
 

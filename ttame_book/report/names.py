@@ -14,6 +14,8 @@ NAMES = {
     "t-tame-scaled": "T-TAME, unit scale",
     "t-tame-matched": "T-TAME, matched masks",
     "t-tame-warm-matched": "T-TAME, warm and matched",
+    "t-tame-rise": "T-TAME, amortised RISE",
+    "t-tame-rise-tied": "T-TAME, amortised RISE, tied",
     "l-cam-img": "L-CAM-Img",
     "grad-cam": "Grad-CAM",
     "grad-cam++": "Grad-CAM++",

@@ -1,11 +1,9 @@
 """RISE: the mean of random masks, weighted by the confidence each leaves."""
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ttame_core.classifiers.backbone import Backbone
@@ -19,7 +17,7 @@ from ttame_core.errors import (
     check_whole,
     nearest,
 )
-from ttame_core.masking import mask_images, minmax
+from ttame_core.masking import mask_images, minmax, smooth_masks
 from ttame_core.methods import Method
 from ttame_core.progress import Tell
 from ttame_core.recipes import ORDERS
@@ -104,24 +102,3 @@ def weighted_masks(
         if progress:
             progress(done, len(grids))
     return maps.view(len(images), *size) / (len(grids) * p)
-
-
-def smooth_masks(
-    grids: Tensor, shifts: Tensor, size: tuple[int, int] | torch.Size, chunk: int
-) -> Iterator[Tensor]:
-    """Yield masks ``(n, H, W)`` in [0, 1], ``chunk`` at a time: grids upsampled, shifted, cropped.
-
-    Takes grids ``(N, s, s)`` of 0 and 1, shifts ``(N, 2)`` in shares of a cell, and H and W.
-    """
-    cells = grids.shape[-1]
-    cell = [math.ceil(side / cells) for side in size]
-    # one cell more than the image, cropped at a random place within that cell: where the edges of
-    # the cells lie is another thing in each mask, so that their mean shows no grid
-    enlarged = [(cells + 1) * side for side in cell]
-    corners = (shifts * torch.tensor(cell)).long().tolist()
-    for first in range(0, len(grids), chunk):
-        large = F.interpolate(grids[first : first + chunk, None], enlarged, mode="bilinear")[:, 0]
-        offsets = corners[first : first + chunk]
-        yield torch.stack(
-            [m[y : y + size[0], x : x + size[1]] for m, (y, x) in zip(large, offsets, strict=True)]
-        )

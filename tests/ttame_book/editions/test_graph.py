@@ -125,7 +125,12 @@ ALL = {step.rule for step in STEPS}
         (
             "evaluate.methods",
             ["l-cam-img", "random"],
-            {*COMPARERS, "train", "ablations", "convergence"},  # the others wait for what was trained
+            {
+                *COMPARERS,
+                "train",
+                "ablations",
+                "convergence",
+            },  # the others wait for what was trained
         ),
         ("train.max_lr", 0.2, TRAINERS),
         ("seed", 1, ALL),

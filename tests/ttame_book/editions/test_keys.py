@@ -126,7 +126,7 @@ def test_the_choice_of_a_vits_target_layer_makes_maps_anew(copy, base):
 
 
 def test_one_method_makes_its_own_maps_anew_and_no_others(copy, base):
-    changed = changed_by(copy, base, "ttame_core/methods/rise.py", "cells + 1", "cells + 2")
+    changed = changed_by(copy, base, "ttame_core/methods/rise.py", "(len(grids) * p)", "len(grids)")
     assert of(changed, "maps") == of(base, "rise")
     assert not of(changed, "trainings", "answers", "train")
 

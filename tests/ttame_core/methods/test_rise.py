@@ -11,8 +11,8 @@ import torch.nn.functional as F
 import ttame_core as tt
 from tests.ttame_core.methods.models import Linear, Share
 from ttame_core.images.reading import Preprocessing
-from ttame_core.masking import minmax
-from ttame_core.methods.rise import answers, smooth_masks, weighted_masks
+from ttame_core.masking import minmax, smooth_masks
+from ttame_core.methods.rise import answers, weighted_masks
 
 
 def all_grids():
