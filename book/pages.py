@@ -118,7 +118,9 @@ def main(results: Path, title: str) -> None:
     ]
     if explorer.write_page(results, COMMITTED / "summary", book):
         answers.append({"file": "explorer"})
-    use = [{"file": "use", "sections": [{"file": name} for name in own]}]
+    use: list[dict[str, Any]] = [{"file": "use"}]
+    if own:  # an empty list is none
+        use[0]["sections"] = [{"file": name} for name in own]
     parts = [
         {"caption": "The answer", "chapters": answers},
         {"caption": "Use it", "chapters": [*use, {"file": "rerun"}, {"file": "beyond"}]},
