@@ -10,12 +10,15 @@ compared; weights are random. The table goes to benchmarks/results/, named after
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +30,7 @@ from PIL import Image
 from torch import nn
 
 import ttame_core as tt
+from ttame_core.classifiers.fast import batch_that_suits
 from ttame_core.errors import TTAMEError
 from ttame_core.images.batches import endless_batches
 from ttame_core.metrics.costs import timed
@@ -35,6 +39,7 @@ from ttame_core.steps import training_step
 
 RESULTS = Path(__file__).parent / "results"
 PRECISIONS = ("float32", "bfloat16")
+PACKAGES = ("torch", "torchvision", "timm", "captum", "torchcam", "grad-cam")
 MASKS = {"cpu": 16}  # of RISE, an image; 128 on a GPU
 
 
@@ -147,19 +152,19 @@ def rivals_and_measures(name: str, repeats: int, device: torch.device) -> list[d
         forwards["Grad-CAM"] = count
     except TTAMEError:
         print("Grad-CAM is left out: its library is not installed")
-    ready = {
-        what: torch.rand(min(number, 128), 3, size, size, device=device)
-        for what, number in forwards.items()
-    }
+    ready = torch.rand(batch_that_suits(images), 3, size, size, device=device)
 
     def bare(what: str) -> None:
+        whole, rest = divmod(forwards[what], len(ready))
         with torch.no_grad():
-            for _ in range(max(1, forwards[what] // len(ready[what]))):
-                backbone(ready[what])
+            for _ in range(whole):
+                backbone(ready)
+            if rest:
+                backbone(ready[:rest])
 
     rows = []
     for what, function in functions.items():
-        spent = in_turn({"ours": function, "bare": partial(bare, what)}, min(repeats, 3))
+        spent = in_turn({"ours": function, "bare": partial(bare, what)}, repeats, warm=1)
         rows.append(
             {
                 "classifier": name,
@@ -197,17 +202,30 @@ def about(device: torch.device) -> dict[str, object]:
     """Say on what and with what the table was made."""
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     load = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else None
     return {
         "device": name,
         "threads": torch.get_num_threads(),
         "load": load,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **versions(),
         "commit": commit.stdout.strip(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that are compared, as far as they are installed."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def keep(described: dict[str, object], rows: list[dict], kind: str = "", **more: object) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from ttame_book.report.answers import against, best_variant, rows_of, standing
+from ttame_book.report.answers import against, best_variant, counts, listed, rows_of, standing
 from ttame_book.report.charts import perturbation_curves, theme
 from ttame_book.report.claims import VERDICTS
 from ttame_book.report.drawing import architecture
 from ttame_book.report.figures import forest_plot, quality_cost, verdict_strip
 from ttame_book.report.intervals import paired_differences
 from ttame_book.report.names import cast_roles, shown_name
+from ttame_book.report.tables import outcomes
 from ttame_book.report.verdicts import deciding_comparisons
 from ttame_core.classifiers.loading import load_backbone
 from ttame_core.explainer import TTAME
@@ -24,6 +25,7 @@ from ttame_core.methods.registry import CONTROLS
 from ttame_core.metrics.measures import ROAD
 
 FULL_RISE = "rise, 4000 masks"  # as its scores call it
+PAPERS = {"vgg": "VGG-16", "resnet": "ResNet-50", "vit": "ViT-B/16"}
 SEVERAL = (
     "none",
     "one",
@@ -70,30 +72,72 @@ def facts(folder: Path) -> dict[str, str]:
         for key, word in zip(keys, VERDICTS, strict=True)
     }
     found |= {"claims": in_words(len(verdicts)), "photographs": f"{int(means['n'].max()):,}"}
-    return found | {f"{key}_first": value.capitalize() for key, value in found.items()}
+    found |= {f"{key}_first": value.capitalize() for key, value in found.items()}
+    return found | {"brightness": brightness(folder)}
+
+
+def settings(config: dict[str, Any]) -> dict[str, str]:
+    """Tell an edition's settings that its texts mention: steps, masks, which stands for which."""
+    apart = [
+        config.get("trained", {}),
+        *(e.get("trained", {}) for e in config["backbones"].values()),
+    ]
+    steps = sorted({own["steps"] for each in apart for own in each.values() if "steps" in own})
+    stands = config.get("claims", {})
+    return {
+        "steps": f"{config['train']['steps']:,}",
+        "variant_steps": f"{steps[0]:,} to {steps[-1]:,}",
+        "ablation_steps": f"{config['ablate']['steps']:,}",
+        "masks": f"{config['evaluate']['options']['rise']['masks']:,}",
+        "stand_ins": ", ".join(
+            f"{shown_name(name)} for {PAPERS[family]}" for family, name in stands.items()
+        ),
+    }
 
 
 def answer_table(folder: Path) -> str:
-    """Write how T-TAME stands among its rivals in AD(50), a row for each classifier."""
+    """Write how T-TAME stands among its rivals, a row for each classifier."""
     means, differences = read_scores(folder)
     rows = []
-    for backbone in means["backbone"].unique():
+    for backbone in backbones_of(folder):
         best = best_variant(means, backbone)
+        places = [("t-tame", "ad", 50), (best, "ad", 50), (best, "ad", 15), (best, "mean morf", 0)]
         cells = [shown_name(backbone)]
-        for method in ("t-tame", best):
-            found = rows_of(differences, backbone, method, "ad", 50)
-            cells.append(standing(found[found["rival"] != FULL_RISE]))
+        for method, measure, v in places:
+            found = rows_of(differences, backbone, method, measure, v)
+            cells.append(counts(found[found["rival"] != FULL_RISE]))
         full = rows_of(differences, backbone, best, "ad", 50)
         full = full[full["rival"] == FULL_RISE]
         cells.append(against(full.iloc[0], "", "it") if len(full) else "not compared")
         rows.append(cells)
     head = [
         "classifier",
-        "the paper's recipe",
-        "the best variant",
-        "the best variant and RISE with 4,000 masks",
+        "paper's recipe, AD(50)",
+        "best variant, AD(50)",
+        "best variant, AD(15)",
+        "best variant, MoRF",
+        "best variant, AD(50), and RISE with 4,000 masks",
     ]
     return table(head, rows)
+
+
+def brightness(folder: Path) -> str:
+    """Say in AD(50) how T-TAME compares with the image's brightness, which knows no classifier."""
+    means, differences = read_scores(folder)
+    place = (differences["measure"] == "ad") & (differences["v"] == 50)
+    rows = outcomes(differences[place & (differences["rival"] == "brightness")])
+    told = []
+    for method, name in (("t-tame", "The paper's recipe"), ("", "The best variant")):
+        found: dict[str, list[str]] = {}
+        for backbone in backbones_of(folder):
+            own = method or best_variant(means, backbone)
+            row = rows[(rows["backbone"] == backbone) & (rows["method"] == own)]
+            for outcome in row["outcome"]:
+                found.setdefault(str(outcome), []).append(shown_name(backbone))
+        joint = {"better": "better than it", "level": "level with it", "worse": "worse than it"}
+        parts = [f"{joint[word]} on {listed(names)}" for word, names in found.items()]
+        told += [f"{name} is {listed(parts)}."] if parts else []
+    return " ".join(told) or "It is not compared."
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -142,8 +186,11 @@ def classifier_page(folder: Path, backbone: str) -> str:
     means, differences = read_scores(folder)
     own = means[means["backbone"] == backbone]
     best = best_variant(means, backbone)
-    paper, variant = (
-        standing(rows_of(differences, backbone, method, "ad", 50)) for method in ("t-tame", best)
+    found = {m: rows_of(differences, backbone, m, "ad", 50) for m in ("t-tame", best)}
+    paper, variant = (standing(each[each["rival"] != FULL_RISE]) for each in found.values())
+    full = found[best][found[best]["rival"] == FULL_RISE]
+    more = (
+        f" It is {against(full.iloc[0], 'AD(50)', 'RISE with 4,000 masks')}." if len(full) else ""
     )
     methods = list(own["method"].unique())
     first = [m for m in methods if m in ("t-tame", best, *SHOWN, *CONTROLS)]
@@ -151,10 +198,11 @@ def classifier_page(folder: Path, backbone: str) -> str:
     return (
         f"# {shown_name(backbone)} on photographs\n\n"
         f"**In AD(50) the paper's recipe is {paper}; the best variant, `{best}`, is {variant}.** "
-        f"RISE with 4,000 masks is one of these rivals, where it was run.\n\n"
+        f"RISE has {{{{ masks }}}} masks among them.{more}\n\n"
         f"```{{image}} {FIGURES}/forest-ad50-{backbone}.svg\n:alt: T-TAME's paired difference in AD(50) "
         f"to each rival, {shown_name(backbone)}\n```\n\n"
-        "*Left of the line T-TAME is better; a filled mark is significant after correction.*\n\n"
+        "*Left of the line T-TAME is better; a filled mark is significant after correction. The "
+        "comparison with 4,000 masks is tested for itself.*\n\n"
         f"{scores_table(own, first)}\n"
         f"*Means over {int(own['n'].max())} photographs, or as many as a method explained, ± half their "
         "95 % intervals; in per cent. The last three rows know nothing of the classifier.*\n\n"
@@ -224,12 +272,13 @@ def claims_page(verdicts: dict[str, pd.DataFrame]) -> str:
         f"# The twelve claims\n\n**{editions[0][0].upper()}{editions[0][1:]}: {summed}.** Each claim is a list of "
         "comparisons, image by image. It is confirmed where all of them come out as claimed, not "
         "confirmed where one comes out otherwise, and undecided where neither holds "
-        "([](measures.md)). Another classifier of the same family stands for each of the paper's.\n\n"
+        "([](measures.md)). On photographs {{ stand_ins }} stand in. RISE has {{ masks }} masks there, and "
+        "claims 7 to 9 rest on trainings of {{ ablation_steps }} steps.\n\n"
         f"{table(['', *editions, 'the paper says'], rows)}\n"
         f"```{{image}} {FIGURES}/verdicts.svg\n:alt: The verdict on each claim, with the comparison that "
         "decides it and its interval\n```\n\n"
         "*What decides each claim on photographs, drawn from the bound in the middle: to the right "
-        "is what the paper says. In numbers below.*\n"
+        "is what the paper says. Each row has a scale of its own. In numbers below.*\n"
         f"{details}"
     )
 

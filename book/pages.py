@@ -20,6 +20,7 @@ import yaml
 from PIL import Image
 
 from ttame_book.editions import hours
+from ttame_book.editions.configuration import Configuration
 from ttame_book.editions.edition import Edition
 from ttame_book.report import explorer
 from ttame_core.errors import TTAMEError
@@ -89,7 +90,8 @@ def main(results: Path, title: str) -> None:
     write_costs(RATES, book)
     real = write_photographs(results, book)
     config = yaml.safe_load((PROSE / "_config.yml").read_text())
-    config["parse"]["myst_substitutions"] = chapters.facts(COMMITTED)
+    told = Configuration.read("imagenette", root=PROSE.parent).config
+    config["parse"]["myst_substitutions"] = chapters.facts(COMMITTED) | chapters.settings(told)
     (book / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
 
     manifests = [page(results, book / f"{OVERVIEW}.ipynb")]

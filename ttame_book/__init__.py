@@ -4,8 +4,12 @@
 >>> run = tb.start_run("03_train", globals())  # doctest: +SKIP
 """
 
+import warnings
+
 from ttame_core import lazy
 
+# timm's downloads look for widgets, which nothing here needs: each notebook would begin with it
+warnings.filterwarnings("ignore", message="IProgress not found")
 MODULES = {
     "demo.digits": ("DigitsInPhotographs",),
     "demo.photographs": ("PackagePhotographs",),

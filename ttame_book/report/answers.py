@@ -57,6 +57,12 @@ def standing(rows: pd.DataFrame) -> str:
     return listed(told)
 
 
+def counts(rows: pd.DataFrame) -> str:
+    """Count outcomes in short: ``8 better, 1 level``; none of them is told for no rivals."""
+    numbers = {word: int((rows["outcome"] == word).sum()) for word in WORDS}
+    return ", ".join(f"{count} {word}" for word, count in numbers.items() if count) or "no rivals"
+
+
 def against(row: pd.Series, unit: str, rival: str) -> str:
     """Say how a comparison came out: ``worse than RISE by 13.8 ±3.4 points of AD(50), n = 500``."""
     half = (row["high"] - row["low"]) / 2
