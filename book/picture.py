@@ -20,7 +20,11 @@ from ttame_core.masking import enlarged, keep_top
 
 STATIC = Path(__file__).parent / "_static"
 KEPT = 15  # per cent
-METHODS = {"T-TAME, warm start": ("", {}), "RISE": ("rise", {"masks": 4000}), "Grad-CAM": ("grad-cam", {})}
+METHODS = {
+    "T-TAME, warm start": ("", {}),
+    "RISE": ("rise", {"masks": 4000}),
+    "Grad-CAM": ("grad-cam", {}),
+}
 
 
 def first_page(explainer: tt.TTAME, photo: Path) -> Figure:

@@ -103,7 +103,8 @@ def endless_batches(
     share = batch_size // fabric.world_size
     per_epoch = len(images) // batch_size
     on_gpu = fabric.device.type == "cuda"  # copied there while it is at work
-    how: dict[str, Any] = {"num_workers": workers, "collate_fn": stack, "pin_memory": on_gpu}
+    pinned = on_gpu and stack([images[0]]).is_cpu  # some data sets lie on the GPU already
+    how: dict[str, Any] = {"num_workers": workers, "collate_fn": stack, "pin_memory": pinned}
     epoch, first = divmod(skip, per_epoch)
     while True:
         if hasattr(images, "set_epoch"):

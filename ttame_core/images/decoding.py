@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -76,7 +76,8 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
         if packed is None:
             _check_file(os.stat(path))
         # formats: Pillow would run Ghostscript on a photograph that is PostScript within
-        with Image.open(packed or path, formats=sorted({*decoded_suffixes().values()})) as file:
+        formats = sorted({*decoded_suffixes().values()})
+        with packed or nullcontext(), Image.open(packed or path, formats=formats) as file:
             if not all(file.size):
                 raise ValueError(f"{file.width} x {file.height} pixels")
             yield file

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Hashable
 from heapq import heappop, heappush
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ttame_core.images.decoding import (
     printable,
 )
 from ttame_core.images.explanation import SOFTWARE
-from ttame_core.images.tars import is_tar, members
+from ttame_core.images.tars import is_tar, members, through_tar
 
 HOUSEKEEPING = {
     *("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information"),
@@ -58,20 +58,27 @@ def image_files(root: Path, report: Report = refuse) -> list[Path]:
             (tars if is_tar(path) else found).append(path)
             continue
         try:
-            entries = [e for e in os.scandir(path) if not e.name.startswith((".", "~$"))]
+            entries = [e for e in os.scandir(path) if not _is_housekeeping(e.name)]
         except OSError as error:
             why = f"cannot be read ({error.strerror}); change its permissions, or leave it out"
             report(TTAMEError(f"the folder {printable(path)} {why}"))
             continue
         for entry in entries:
             suffix = os.path.splitext(entry.name)[1].lower()
-            if entry.name.lower() in HOUSEKEEPING or _is_overlay(entry.path):
+            if _is_overlay(entry.path):
                 continue
             if suffix in decoded or os.path.isdir(entry.path) or is_tar(entry.path):
                 heappush(queue, (links + entry.is_symlink(), entry.path))
             elif suffix in pictures:
                 undecoded[suffix] += 1
-    inside = [] if found else [file for tar in tars for file in _images_in(tar, decoded, report)]
+    inside = []
+    for tar in [] if found else tars:
+        for file in _files_in(tar, report):
+            suffix = os.path.splitext(file)[1].lower()
+            if suffix in decoded:
+                inside.append(f"{tar}/{file}")
+            elif suffix in pictures:
+                undecoded[suffix] += 1
     name, lacking = printable(root), _undecoded(undecoded)
     if found and tars:
         beside = f"{len(tars)} tar files, as there are images beside them"
@@ -85,19 +92,18 @@ def image_files(root: Path, report: Report = refuse) -> list[Path]:
     return sorted(map(Path, found))
 
 
-def _images_in(tar: str, decoded: Container[str], report: Report) -> list[str]:
-    """List the images in a tar file."""
+def _files_in(tar: str, report: Report) -> list[str]:
+    """List the files in a tar file, without those that are hidden or of file systems."""
     try:
         names = members(tar)
     except TTAMEError as error:
         report(error)
         return []
-    hidden = ("/.", "/~$")
-    return [
-        f"{tar}/{name}"
-        for name in names
-        if os.path.splitext(name)[1].lower() in decoded and not any(h in f"/{name}" for h in hidden)
-    ]
+    return [name for name in names if not any(map(_is_housekeeping, name.split("/")))]
+
+
+def _is_housekeeping(name: str) -> bool:
+    return name.startswith((".", "~$")) or name.lower() in HOUSEKEEPING
 
 
 def _undecoded(suffixes: Counter[str]) -> str:
@@ -114,8 +120,10 @@ def identity(path: str | Path) -> Hashable:
     """Say what a file or folder is, whatever links lead to it."""
     try:
         found = os.stat(path)
-    except OSError:  # a link that leads nowhere
-        return os.path.abspath(path)
+    except OSError:
+        if place := through_tar(path):
+            return identity(place[0]), place[1]
+        return os.path.abspath(path)  # a link that leads nowhere
     # some network drives number nothing
     return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(path)
 

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 import ttame_core as tt
-from ttame_core.images.listing import image_files
+from ttame_core.images.listing import identity, image_files
 from ttame_core.images.reading import centre_crop
+from ttame_core.images.tars import from_tar
 
 CLASSES = ("n02102040", "n01440764")
 
@@ -106,3 +107,56 @@ def test_paths_out_of_a_tar_file_are_not_followed(unpacked, tmp_path):
         "hidden" in n or "lock" in n or "link" in n for n in names
     )
     assert all(".." not in name for name in names)
+
+
+@pytest.mark.happens(
+    "Files", "a tar file that was cut off, or with a damaged header in it", "named"
+)
+def test_a_tar_file_that_is_not_whole_is_no_shorter_one(unpacked, tmp_path):
+    file = packed(tmp_path / "a.tar", unpacked)
+    whole = file.read_bytes()
+    with tarfile.open(file) as tar:
+        pictures = [member.offset for member in tar if member.isfile()]
+    third, last = pictures[2], pictures[-1]
+    damaged = whole[:third] + b"x" * 512 + whole[third + 512 :]
+    for content in (damaged, whole[:third], whole[: third + 100], whole[: last + 600]):
+        file.write_bytes(content)
+        with pytest.raises(tt.TTAMEError, match=r"a\.tar cannot be read .* whole"):
+            image_files(tmp_path)
+    file.write_bytes(whole)
+    assert len(image_files(tmp_path)) == 6
+
+
+def test_an_image_in_a_tar_file_is_the_same_by_any_link(unpacked, tmp_path):
+    for name in ("train", "val"):
+        (tmp_path / name).mkdir()
+    file = packed(tmp_path / "train" / "a.tar", unpacked)
+    (tmp_path / "val" / "b.tar").symlink_to(file)
+    one, other = (identity(image_files(tmp_path / name)[0]) for name in ("train", "val"))
+    assert one == other != identity(image_files(tmp_path / "train")[1])
+
+
+def test_what_file_systems_leave_in_a_tar_file_is_left_out(unpacked, tmp_path):
+    file = unpacked / CLASSES[0] / "0.png"
+    with tarfile.open(tmp_path / "\u0130st.tar", "w") as tar:  # lower case is one letter more
+        for name in ("__MACOSX/0.png", "a/@eaDir/0.png", "a/0.png", "a/0.cr2"):
+            tar.add(file, name)
+    with pytest.warns(UserWarning, match=r"1 \.cr2"):
+        (found,) = image_files(tmp_path)
+    assert tt.read_image(found).size == (12, 12)
+
+
+def test_of_a_large_image_in_a_tar_file_no_more_is_read_than_its_header(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (900, 900, 3), dtype=np.uint8))
+    picture.save(tmp_path / "large.bmp")
+    file = packed(tmp_path / "a.tar", tmp_path / "large.bmp", "large.bmp")
+    with from_tar(f"{file}/large.bmp") as part:
+        parts = []
+        read = part.raw.readinto
+        monkeypatch.setattr(part.raw, "readinto", lambda b: parts.append(read(b)) or parts[-1])
+        with Image.open(part) as opened:
+            assert opened.size == (900, 900)
+        assert sum(parts) < 100_000
+        opened = Image.open(part)
+        assert np.array_equal(opened, picture)
