@@ -18,9 +18,6 @@ from ttame_book.editions.schema import check
 from ttame_book.editions.splits import lists_of
 from ttame_core.errors import TTAMEError
 
-# an OpenMP thread that waits sleeps, in every job: on a busy machine two that spin are 40 times slower
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 
 def given_to_papermill(**values):
     """Parameters for a command line, quoted: no text of a user's is read by the shell."""
@@ -54,7 +51,6 @@ COMMITTED = sorted(glob_wildcards("results/imagenette/summary/{file,[^.].*}").fi
 PLACE = given_to_papermill(edition=EDITION.name, results=config.get("results", "results"))
 COMMON = f"{PLACE} {given_to_papermill(**SETTINGS)}"
 RUN = (
-    "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 "  # glibc keeps freed memory: up to twice as fast on a CPU
     "OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} papermill --no-progress-bar --log-level WARNING "
     "--cwd . {input.notebook} {output.notebook:q}.part.ipynb {params.given} "
     "2>&1 | tee {log:q} && mv {output.notebook:q}.part.ipynb {output.notebook:q}"

@@ -295,11 +295,11 @@ def folder_page(results: Path, backbone: str, notebooks: list[str]) -> str:
     links = "".join(f"- [](/{backbone}/{name})\n" for name in notebooks)
     if own.empty:
         answer = "**Too few test images for scores: maps, and what they cost.**"
-        return f"# {backbone}\n\n{answer}\n\n{links}"
+        return f"# {shown_name(backbone)}\n\n{answer}\n\n{links}"
     found = standing(rows_of(differences, backbone, "t-tame", "ad", 50))
     methods = list(own["method"].unique())
     return (
-        f"# {backbone}\n\n**In AD(50) T-TAME is {found}.**\n\n{scores_table(own, methods)}\n"
+        f"# {shown_name(backbone)}\n\n**In AD(50) T-TAME is {found}.**\n\n{scores_table(own, methods)}\n"
         f"*Means over {int(own['n'].max())} images, or as many as a method explained, ± half their "
         "95 % intervals; in per cent.*\n\n"
         f"The notebooks, as they ran:\n\n{links}"

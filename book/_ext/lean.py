@@ -2,7 +2,7 @@
 
 Jupyter Book always loads sphinx-thebe: it would run cells on a server elsewhere, which this book
 never asks for, and declares its constants twice, an error in each page's console. Of MathJax one
-bundle is loaded, and a dozen are copied.
+bundle is loaded, and a dozen are copied, and what it would read aloud in ten languages.
 """
 
 from pathlib import Path
@@ -16,12 +16,16 @@ def without_thebe(app: Any, page: str, template: str, context: dict, doctree: An
 
 
 def without_the_rest(app: Any, error: Exception | None) -> None:
-    """Remove MathJax's other bundles, and the maps from scripts to their sources."""
+    """Remove MathJax's other bundles and languages, and the maps from scripts to their sources."""
     static = Path(app.outdir) / "_static"
     loaded = Path(app.config.mathjax_path or "").name or "tex-chtml.js"
     for bundle in (static / "mathjax").glob("*.js"):
         if bundle.name != loaded:
             bundle.unlink()
+    spoken = static / "mathjax" / "sre" / "mathmaps"
+    for words in spoken.glob("*.json"):
+        if words.stem not in ("base", "en", "nemeth"):
+            words.unlink()
     for source in static.rglob("*.map"):
         source.unlink()
 

@@ -189,6 +189,21 @@ def test_bfloat16_gives_means_within_a_tenth_of_their_intervals(name):
     assert ((half.mean() - plain.mean()).abs() <= (widths / 10).clip(lower=100 / count)).all()
 
 
+@pytest.mark.parametrize("name", ["demo_resnet", "demo_vit"])
+def test_twenty_steps_have_the_losses_of_the_classifier_as_it_is(name):
+    images = tb.DigitsInPhotographs("train", 32)
+    recipe, losses = tt.Recipe(steps=20, batch_size=8, max_lr=0.001), []  # the released code's rate
+    for listened in (False, True):
+        backbone = tt.load_backbone(name)
+        if listened:  # which keeps the classifier itself at work
+            next(iter(backbone.model.modules())).register_forward_hook(lambda *_: None)
+        assert (twin_of(backbone) is backbone.model) == listened
+        history = tt.train(tt.TTAME(backbone), images, recipe)
+        losses.append(torch.tensor([row["total"] for row in history]))
+    assert losses[1].max() > 1.05 * losses[1].min()
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=0)
+
+
 def test_a_precision_that_is_none_is_refused():
     with pytest.raises(tt.TTAMEError, match="precision 'bf16' is unknown; did you mean 'bfloat16'"):
         tt.Backbone(nn.Identity(), precision="bf16")

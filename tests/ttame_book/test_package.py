@@ -1,0 +1,38 @@
+"""What importing the package sets for the process, before PyTorch is loaded."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.commands import ROOT
+
+ASKED = """
+import os, sys
+{first}
+import numpy as np
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+assert "torch" not in sys.modules
+start = resident()
+np.ones(12_500_000)  # 100 MB, freed at once
+print(os.environ.get("OMP_WAIT_POLICY"), resident() > start + 9e7)
+"""
+
+
+def told(first, **given):
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | given
+    command = [sys.executable, "-c", ASKED.format(first=first)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is asked")
+def test_notebooks_wait_asleep_and_keep_freed_memory_however_they_are_run():
+    assert told("import ttame_book") == ["PASSIVE", "True"]
+    assert told("import ttame_book", OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE", "True"]
+    assert told("") == ["None", "False"]
