@@ -101,9 +101,18 @@ def resident() -> float:
 def resident_in_a_fork(call: Callable[[], object]) -> float:
     """`resident` of a copy of this process, once it has called something."""
     # a fork's peak begins at what the process holds: what it needed before is forgotten
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what the GNU C library has kept would be used again
     context = multiprocessing.get_context("fork")
     mine, its = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: (call(), its.send(resident())))
+
+    def alone() -> None:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(-4, 65536)  # M_MMAP_MAX: large pieces are new ones, and seen
+        call()
+        its.send(resident())
+
+    process = context.Process(target=alone)
     process.start()
     its.close()
     found = mine.recv()
@@ -115,8 +124,6 @@ def grown(make: Callable[[], Calls]) -> dict[str, float]:
     """Gigabytes by which a process grows that makes what is called, and calls one of it."""
     torch.set_num_threads(1)  # several would not survive the fork
     before, ready = resident(), make()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what the GNU C library has kept would be used again
     return {name: resident_in_a_fork(call) - before for name, call in ready.items()}
 
 

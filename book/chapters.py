@@ -125,8 +125,10 @@ def brightness(folder: Path) -> str:
     """Say in AD(50) how T-TAME compares with the image's brightness, which knows no classifier."""
     means, differences = read_scores(folder)
     place = (differences["measure"] == "ad") & (differences["v"] == 50)
-    rows = outcomes(differences[place & (differences["rival"] == "brightness")])
-    told = []
+    rows = differences[place & (differences["rival"] == "brightness")]
+    if rows.empty:
+        return "It is not compared."
+    rows, told = outcomes(rows), []
     for method, name in (("t-tame", "The paper's recipe"), ("", "The best variant")):
         found: dict[str, list[str]] = {}
         for backbone in backbones_of(folder):
@@ -137,7 +139,7 @@ def brightness(folder: Path) -> str:
         joint = {"better": "better than it", "level": "level with it", "worse": "worse than it"}
         parts = [f"{joint[word]} on {listed(names)}" for word, names in found.items()]
         told += [f"{name} is {listed(parts)}."] if parts else []
-    return " ".join(told) or "It is not compared."
+    return " ".join(told)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -48,7 +48,35 @@ def test_the_first_page_counts_the_verdicts_and_the_photographs(edition):
     found = chapters.facts(edition)
     told = {"confirmed": "three", "not_confirmed": "seven", "undecided": "two"}
     told |= {"not_applicable": "none", "claims": "twelve", "photographs": "60"}
-    assert found == told | {f"{key}_first": word.capitalize() for key, word in told.items()}
+    told |= {f"{key}_first": word.capitalize() for key, word in told.items()}
+    assert found == told | {"brightness": "It is not compared."}
+
+
+def test_the_control_that_knows_no_classifier_is_compared_in_words(edition):
+    file = edition / "summary" / "differences.csv"
+    rows = pd.read_csv(file)
+    control = rows[rows["rival"] == "iia"].assign(rival="brightness")
+    control.loc[control["method"] == "t-tame-warm", "difference"] = -9
+    pd.concat([rows, control]).to_csv(file, index=False)
+    expected = (
+        "The paper's recipe is worse than it on net. The best variant is better than it on net."
+    )
+    assert chapters.brightness(edition) == expected
+
+
+def test_settings_are_those_of_the_configuration():
+    config = {
+        "train": {"steps": 3120},
+        "trained": {"a": {"steps": 40}, "b": {"max_lr": 1}},
+        "backbones": {"net": {"trained": {"a": {"steps": 1000}}}, "other": {}},
+        "ablate": {"steps": 7},
+        "evaluate": {"options": {"rise": {"masks": 500}}},
+        "claims": {"vgg": "squeezenet1_1", "vit": "other"},
+    }
+    assert chapters.settings(config) == {
+        **{"steps": "3,120", "variant_steps": "40 to 1,000", "ablation_steps": "7"},
+        **{"masks": "500", "stand_ins": "SqueezeNet 1.1 for VGG-16, other for ViT-B/16"},
+    }
 
 
 def test_every_word_that_a_text_asks_for_is_made(edition):
@@ -57,14 +85,15 @@ def test_every_word_that_a_text_asks_for_is_made(edition):
         for file in pages.PROSE.glob("*.md")
         for name in file.read_text().split("{{")[1:]
     }
-    assert asked and asked <= chapters.facts(edition).keys()
+    told = pages.Configuration.read("imagenette", root=pages.PROSE.parent).config
+    assert asked and asked <= chapters.facts(edition).keys() | chapters.settings(told).keys()
 
 
 def test_a_classifiers_row_says_how_the_recipe_and_the_best_variant_stand(edition):
-    _, _, (name, paper, best, full) = rows_of(chapters.answer_table(edition))
+    _, _, (name, paper, *best, full) = rows_of(chapters.answer_table(edition))
     assert (name, full) == ("net", "not compared")
-    assert paper == "better than 1 of 3 rivals, level with 1 and worse than 1"
-    assert best == paper  # by the same tests
+    assert paper == "1 better, 1 level, 1 worse"
+    assert best == [paper, "no rivals", "no rivals"]  # AD(50) by the same tests, AD(15), MoRF
 
 
 def test_rise_with_all_its_masks_is_compared_where_it_was_run(edition):
@@ -84,7 +113,7 @@ def test_rise_with_all_its_masks_is_compared_where_it_was_run(edition):
     *_, (*_, full) = rows_of(chapters.answer_table(edition))
     assert full.startswith("worse than it by 11.0 ±") and full.endswith("points, n = 30")
     *_, (_, paper, *_) = rows_of(chapters.answer_table(edition))
-    assert paper == "better than 1 of 3 rivals, level with 1 and worse than 1"  # with fewer masks
+    assert paper == "1 better, 1 level, 1 worse"  # with fewer masks
 
 
 def test_a_classifiers_page_has_each_method_once_and_controls_with_the_first(edition):

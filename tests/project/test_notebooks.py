@@ -155,9 +155,7 @@ def test_costs_are_there_for_every_method(smoke):
 def test_studies_on_validation_images_are_in_the_summary(smoke):
     curves = pd.read_csv(smoke / "summary" / "convergence.csv")
     assert set(curves["backbone"]) == {"demo_vit"}
-    assert set(curves["method"]) == {
-        f"t-tame{kind}" for kind in ("", "-warm", "-scaled", "-matched")
-    }
+    assert set(curves["method"]) == {"t-tame"}  # of those that are compared
     assert (curves.groupby(["method", "measure", "v"])["steps"].agg(set) == {0, 1, 3}).all()
     grid = pd.read_csv(smoke / "summary" / "grid.csv")
     assert set(zip(grid["max_lr"], grid["steps"], strict=True)) == {

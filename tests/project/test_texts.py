@@ -97,7 +97,12 @@ def test_what_a_killed_run_left_is_in_no_book(tmp_path, monkeypatch):
     (summary / "claims.csv").write_text("number\n")
     monkeypatch.setattr(pages, "COMMITTED", tmp_path)
     written = {name: lambda *_: "" for name in vars(pages.chapters) if not name.startswith("_")}
-    written |= {"facts": lambda _: {}, "backbones_of": lambda _: [], "FIGURES": "figures"}
+    written |= {
+        "facts": lambda _: {},
+        "settings": lambda _: {},
+        "backbones_of": lambda _: [],
+        "FIGURES": "figures",
+    }
     monkeypatch.setattr(pages, "chapters", SimpleNamespace(**written))
     monkeypatch.setattr(pages, "page", lambda folder, target: {"page": target.stem, **a_manifest()})
     (tmp_path / "results" / "summary").mkdir(parents=True)

@@ -89,7 +89,7 @@ def test_no_module_is_long_and_the_core_is_thin():
     core = sum(lines[file] for file in CORE)
     assert top <= 2400
     assert core <= 8800
-    assert sum(lines.values()) <= 14700
+    assert sum(lines.values()) <= 14800
 
 
 BLOCK = """

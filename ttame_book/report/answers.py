@@ -40,7 +40,7 @@ def rows_of(
         & (differences["v"] == v)
         & ~differences["rival"].isin([*CONTROLS, *OURS])
     ]
-    return outcomes(rows)
+    return outcomes(rows) if len(rows) else rows.assign(outcome="")
 
 
 def standing(rows: pd.DataFrame) -> str:
