@@ -28,7 +28,7 @@ from ttame_core.metrics import perturbations
 from ttame_core.metrics.costs import timed
 from ttame_core.metrics.measures import MASKING, ROAD
 
-PERCENTAGES = (20, 50, 80)  # of nine: grad-cam's imputer takes four seconds for each
+PERCENTAGES = (20, 50, 80)  # of nine, as grad-cam's imputer is slow
 SIZE = 224
 
 

@@ -39,6 +39,7 @@ def overheads(backbone: tt.Backbone, masks: int, repeats: int) -> list[dict]:
     image = torch.rand(1, 3, size, size, device=backbone.mean.device)
     c = backbone(image).argmax(1)
     layer = target_layer(backbone)
+    module = backbone.model.get_submodule(layer)
     channels = backbone.output_of(layer, image).shape[1]
     ready = torch.rand(32, 3, size, size, device=image.device)
     per_image = {b: timed(lambda b=b: bare(backbone, ready, b)) / 32 for b in BATCHES}
@@ -49,7 +50,7 @@ def overheads(backbone: tt.Backbone, masks: int, repeats: int) -> list[dict]:
 
     def library(kind: type) -> Callable[[], object]:
         def run() -> None:
-            with kind(_Logits(backbone, layer), [layer], reshape) as cam:
+            with kind(_Logits(backbone, layer), [module], reshape) as cam:
                 cam(image.clone().requires_grad_(), [ClassifierOutputTarget(int(c))])
 
         return run
@@ -85,7 +86,7 @@ def overheads(backbone: tt.Backbone, masks: int, repeats: int) -> list[dict]:
         {"what": "Score-CAM: grad-cam's / ours", "ratio": timings["library"] / timings["score-cam"]}
     )
     grad = tt.method("grad-cam", backbone)
-    captum = LayerGradCam(backbone.model, backbone.model.get_submodule(layer))
+    captum = LayerGradCam(backbone.model, module)
     timings = in_turn(
         {
             "bare": lambda: bare(backbone, image, 1),
