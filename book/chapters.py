@@ -64,7 +64,7 @@ def read_scores(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def facts(folder: Path) -> dict[str, str]:
     """Count the claims' verdicts and the photographs, for the texts that tell of an edition."""
-    means = pd.read_csv(folder / "summary" / "means.csv")
+    means, _ = read_scores(folder)
     verdicts = pd.read_csv(folder / "summary" / "claims.csv")["verdict"]
     keys = ("confirmed", "not_confirmed", "undecided", "not_applicable")
     found = {
@@ -287,7 +287,7 @@ def claims_page(verdicts: dict[str, pd.DataFrame]) -> str:
 
 def backbones_of(folder: Path) -> list[str]:
     """List the classifiers that an edition has scores of, in its order."""
-    return list(pd.read_csv(folder / "summary" / "means.csv")["backbone"].unique())
+    return list(read_scores(folder)[0]["backbone"].unique())
 
 
 def folder_page(results: Path, backbone: str, notebooks: list[str]) -> str:

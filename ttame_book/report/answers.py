@@ -8,25 +8,17 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from ttame_book.report.names import VARIANT, cast_roles
 from ttame_book.report.tables import outcomes
 from ttame_core.methods.registry import CONTROLS
-from ttame_core.metrics.measures import direction
-from ttame_core.recipes import OURS, TRAINED
+from ttame_core.recipes import OURS
 
 WORDS = ("better", "level", "worse")
 
 
 def best_variant(means: pd.DataFrame, backbone: str, measure: str = "ad", v: float = 50) -> str:
-    """Name the trained method beyond the paper's recipe that has the best mean on a backbone."""
-    beyond = [name for name in OURS if TRAINED[name].kind == "beyond"]
-    rows = means[
-        (means["backbone"] == backbone)
-        & (means["measure"] == measure)
-        & (means["v"] == v)
-        & means["method"].isin(beyond)
-    ]
-    ahead = rows.set_index("method")["mean"] * direction(measure)
-    return str(ahead.idxmax())
+    """Name the T-TAME beyond the paper's recipe that figures of a backbone call the best."""
+    return cast_roles(means[means["backbone"] == backbone], measure, v)[VARIANT]
 
 
 def rows_of(

@@ -66,7 +66,7 @@ def test_the_best_variant_is_one_beyond_the_paper_by_the_measures_direction():
             ("other", "t-tame-scaled", "ad", 50, 0.0),
         ],
         columns=["backbone", "method", "measure", "v", "mean"],
-    )
+    ).assign(n=40)
     assert best_variant(means, "net") == "t-tame-matched"
     assert best_variant(means, "net", "ic") == "t-tame-warm"
 
