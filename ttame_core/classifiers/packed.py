@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ttame_core.classifiers import winograd
+
 FEW = 4
 """Channels of an image, or so: the gradient of a strided convolution is slow there."""
 
@@ -106,16 +108,19 @@ class PackedConv2d(nn.Conv2d):
         self, key: str, x: Tensor, kernels: Callable[[], Tensor], bias: Tensor | None, *how: Any
     ) -> Tensor:
         """Convolve with kernels that are packed when they are first asked for."""
-        padding, stride, dilation, groups = how
+        padding, *rest = how  # stride, dilation, groups
+        quick = winograd.pays(self.weight, *rest)
         x = x.contiguous(memory_format=torch.channels_last)
         if key not in self._packed:
             dense = kernels().detach().contiguous(memory_format=torch.channels_last)
-            self._packed[key] = torch.ops.mkldnn._reorder_convolution_weight(
-                dense, padding, stride, dilation, groups, list(x.shape)
+            pack_kernel = torch.ops.mkldnn._reorder_convolution_weight
+            self._packed[key] = (
+                winograd.transformed(dense) if quick else pack_kernel(dense, *how, list(x.shape))
             )
+        if quick:
+            return winograd.convolve(x, self._packed[key], bias, padding)
         convolve = torch.ops.mkldnn._convolution_pointwise
-        kernel = self._packed[key]
-        return convolve(x, kernel, bias, padding, stride, dilation, groups, "none", [], "")
+        return convolve(x, self._packed[key], bias, *how, "none", [], "")
 
 
 class PackedLinear(nn.Linear):

@@ -147,6 +147,9 @@ def test_a_classifier_that_is_trained_with_stays_itself():
 def test_gradients_reach_masks_as_they_do_through_the_classifier_itself():
     backbone = small("resnet18")
     unsettled(backbone.model)
+    for name, module in list(backbone.model.named_modules()):
+        if isinstance(module, nn.ReLU):  # which rounding may switch, where a value is almost 0
+            backbone.model.set_submodule(name, nn.GELU())
     images, masks = torch.rand(2, 3, 64, 64), torch.rand(2, 8, 8, requires_grad=True)
     found = torch.autograd.grad(backbone(images, masks).logsumexp(1).sum(), masks)[0]
     handle = backbone.model.register_forward_hook(lambda *_: None)
