@@ -70,8 +70,8 @@ class AttentionMechanism(nn.Module):
         Maps of more cells a side than this are computed with so many, as the released ones are.
     tied : bool
         Beyond the paper: a class's fusion row is its row of `tied_rows` times a matrix ``(C_head,
-        C_i)`` for each tap, which all classes share and which starts at 0. What is learnt from one
-        class moves the maps of all, and the number of parameters does not depend on K.
+        C_i)`` for each tap, which all classes share. What is learnt from one class moves the maps
+        of all, and the number of parameters does not depend on K.
 
     Raises
     ------
@@ -124,9 +124,6 @@ class AttentionMechanism(nn.Module):
         self.register_buffer("head", rows_of, persistent=False)
         rows = num_classes if self.head is None else self.head.shape[1]  # K or C_head
         self.fusion = nn.Conv2d(sum(self.channels), rows, kernel_size=1)
-        if tied:
-            nn.init.zeros_(self.fusion.weight)
-            nn.init.zeros_(self.fusion.bias)  # type: ignore[arg-type]
         # tokens know nothing of being neighbours: a transformer's maps are ragged, a CNN's not
         self.smoothing = smoothing
         self.squashed = squashed

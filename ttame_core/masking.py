@@ -10,6 +10,9 @@ from torch import Tensor
 from ttame_core.errors import TTAMEError, nearest
 from ttame_core.recipes import ORDERS
 
+SOFTNESS = 0.2
+"""How wide the edge of a soft selection is, in standard deviations of the map."""
+
 
 def minmax(maps: Tensor) -> Tensor:
     """Scale each map ``(..., h, w)`` of any range to [0, 1].
@@ -72,6 +75,20 @@ def check_percentage(v: float) -> None:
 def keep_top(maps: Tensor, v: float, seed: int = 0) -> Tensor:
     """Keep the top v % of maps ``(B, H, W)`` at their soft values, zero the rest (Sec. IV-B)."""
     return maps if v == 100 else maps * select_top(maps, v, seed)
+
+
+def soften_top(maps: Tensor, v: Tensor) -> Tensor:
+    """Weigh each map's cells by whether they are of its top v %, so that gradients pass the edge.
+
+    Takes maps ``(B, h, w)`` of any range and percentages ``(B,)``; gives ``(B, h, w)`` in [0, 1]:
+    0.5 at the percentile, and all but 0 or 1 a standard deviation from it.
+    """
+    flat = maps.detach().flatten(1)
+    last = flat.shape[1] - 1
+    places = ((1 - v / 100) * last).round().long()
+    edges = flat.sort(1).values.gather(1, places[:, None])
+    spread = flat.std(1, keepdim=True).clamp_min(1e-6)
+    return torch.sigmoid((maps.flatten(1) - edges) / (SOFTNESS * spread)).view_as(maps)
 
 
 def mask_images(

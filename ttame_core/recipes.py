@@ -29,7 +29,7 @@ CROP_MODES = ("center", "floor", "pad", "border")
 ACTIVATIONS = ("relu", "sigmoid")
 OTHER_CLASSES = ("uniform", "in-batch")
 STARTS = ("random", "warm", "zero")
-MASKS = ("sigmoid", "min-max")
+MASKS = ("sigmoid", "min-max", "top")
 OBJECTIVES = ("ttame", "rise")
 OPTIMIZERS = ("sgd", "adamw")
 MODES = ("eval", "train")
@@ -73,7 +73,9 @@ class Recipe:
     )
     # beyond the paper: "warm", the classifier's class activation map; "zero", a fusion of zeros
     start: str = "random"
-    mask: str = "sigmoid"  # or "min-max", beyond the paper: E_y scaled as it is evaluated
+    # beyond the paper: "min-max", E_y scaled as it is evaluated; "top", of that the top v %, with v
+    # drawn for each image, and no area term
+    mask: str = "sigmoid"
     objective: str = "ttame"  # the paper's, Eq. 17; or "rise", beyond it: amortised RISE
     masks: int = 3  # amortised RISE alone, for each image: random masks,
     cells: int = 7  # the side of their grids,
@@ -125,6 +127,12 @@ AMORTISED_RISE: dict[str, Any] = {
     "start": "zero",
 }
 """Fields of a `Recipe` that amortised RISE is steady with."""
+TOP_MASKS: dict[str, Any] = {
+    "mask": "top",
+    "optimizer": "adamw",
+    "max_lr": 2e-3,
+}
+"""Fields of a `Recipe` that masks of the top v % are trained with."""
 TRAINED = {
     "t-tame": TrainedMethod("paper"),
     "t-tame-warm": TrainedMethod("beyond", {"start": "warm"}),
@@ -145,8 +153,12 @@ TRAINED = {
         *("beyond", {"variant": "tied", **AMORTISED_RISE}),
         on_tokens={"variant": "smooth_tied", "taps": "spread-norms"},
     ),
+    "t-tame-top": TrainedMethod(
+        *("beyond", {"variant": "tied", **TOP_MASKS}),
+        on_tokens={"variant": "smooth_tied", "taps": "spread-norms"},
+    ),
     "l-cam-img": TrainedMethod("rival", {"variant": "l_cam_img"}, None),
 }
-"""T-TAME, six variants of it that go beyond the paper, and the rival that is trained alike."""
+"""T-TAME, seven variants of it that go beyond the paper, and the rival that is trained alike."""
 OURS = tuple(name for name, trained in TRAINED.items() if trained.kind != "rival")
 """T-TAME in all its variants."""

@@ -3,6 +3,7 @@
 import math
 import warnings
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,10 +21,12 @@ from ttame_core.losses import (
     sample_other_classes,
     ttame_loss,
 )
-from ttame_core.masking import minmax, smooth_masks, upsample
+from ttame_core.masking import minmax, smooth_masks, soften_top, upsample
 from ttame_core.recipes import Recipe
 from ttame_core.warm_start import warm_start
 
+LEAST = 8.0
+"""Percent of its cells that a map is to speak for at least: half of the least that is measured."""
 FLAT = 0.01  # a map's mean from 0 or 1, and its spread; of 16 healthy trainings the least is 0.024
 
 
@@ -72,12 +75,18 @@ def training_step(
         others = sample_other_classes(whole, backbone.num_classes, len(whole) - 1, generator)
     else:
         others = in_batch_other_classes(whole)
-    others = others.split(len(truth))[fabric.global_rank if fabric else 0]  # (B, N - 1)
+    rank = fabric.global_rank if fabric else 0
+    others = others.split(len(truth))[rank]  # (B, N - 1)
     map_logits = attention(features, torch.cat([truth[:, None], others], 1))  # (B, N, h_e, w_e)
     sigmoids = maps = map_logits.sigmoid()
-    if recipe.mask == "min-max":
+    if recipe.mask != "sigmoid":
         maps = torch.cat([minmax(maps[:, :1]), maps[:, 1:]], 1)
-    terms = ttame_loss(backbone(images, maps[:, 0]), truth, maps, recipe.loss)
+    mask, weights = maps[:, 0], recipe.loss
+    if recipe.mask == "top":
+        kept = draw_percentages(len(whole), generator).split(len(truth))
+        mask = mask * soften_top(map_logits[:, 0], kept[rank].to(mask))
+        weights = replace(weights, area=0.0)  # how much a mask shows is given
+    terms = ttame_loss(backbone(images, mask), truth, maps, weights)
     return {
         **vars(terms),
         "truth_mean": sigmoids[:, 0].mean(),
@@ -86,6 +95,11 @@ def training_step(
         "logits_min": map_logits.min(),
         "logits_max": map_logits.max(),
     }
+
+
+def draw_percentages(count: int, generator: torch.Generator) -> Tensor:
+    """Draw how much of its map each image keeps, in percent: log-uniformly, at least `LEAST`."""
+    return 100 * (LEAST / 100) ** torch.rand(count, generator=generator)
 
 
 def draw_masks(

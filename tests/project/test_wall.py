@@ -88,8 +88,8 @@ def test_no_module_is_long_and_the_core_is_thin():
     top = sum(lines[file] for file in CORE if file.parent.name == "ttame_core")
     core = sum(lines[file] for file in CORE)
     assert top <= 2400
-    assert core <= 8800
-    assert sum(lines.values()) <= 14800
+    assert core <= 9000
+    assert sum(lines.values()) <= 15000
 
 
 BLOCK = """

@@ -47,6 +47,7 @@ CASES = {
     "in-batch": ("proposed", {"other_classes": "in-batch"}),
     "no batch norm": ("no_skip_no_batch_norm", {}),
     "warm": ("squashed", {"start": "warm", "mask": "min-max"}),
+    "top": ("squashed", {"mask": "top"}),
     "amortised RISE": ("scaled", {"objective": "rise", "start": "zero"}),
     # a bias before a batch norm has a gradient that is rounding alone, which AdamW makes steps of
     "AdamW": (

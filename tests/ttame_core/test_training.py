@@ -18,8 +18,8 @@ from ttame_core.attention import AttentionMechanism
 from ttame_core.images.batches import digest_of
 from ttame_core.images.folders import evenly
 from ttame_core.losses import sample_other_classes
-from ttame_core.masking import upsample
-from ttame_core.steps import training_step
+from ttame_core.masking import keep_top, minmax, select_top, soften_top, upsample
+from ttame_core.steps import LEAST, draw_percentages, training_step
 
 RECIPE = tt.Recipe(steps=7, batch_size=6, max_lr=0.05)
 
@@ -260,6 +260,41 @@ def test_a_min_max_mask_is_the_map_that_is_evaluated(tiny, noise):
         assert terms["min-max", 0.5][key] == terms["sigmoid", 0.5][key]
     with pytest.raises(tt.TTAMEError, match="did you mean 'min-max'"):
         tt.Recipe(mask="minmax")
+
+
+def test_a_top_mask_is_the_map_that_is_evaluated_and_its_top_alone(tiny, noise):
+    """At any v; what was left out gets a gradient where it is near the edge, and the rest none."""
+    images, shape = noise.images[:4], (4, 4, 8, 8)
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    recipe = replace(RECIPE, mask="top", other_classes="in-batch")
+    draw = torch.Generator().manual_seed(1)
+    row = training_step(tiny, lambda features, classes: logits, images, recipe, draw)
+    row["total"].backward()
+    kept = draw_percentages(4, torch.Generator().manual_seed(1))
+    assert kept.min() >= LEAST and kept.max() <= 100
+    truth, own = tiny(images).argmax(1), logits.detach()[:, 0]
+    soft = minmax(own.sigmoid()) * soften_top(own, kept)
+    hard = [
+        keep_top(minmax(m.sigmoid()), v) for m, v in zip(own.split(1), kept.tolist(), strict=True)
+    ]
+    assert row["total"].detach() == pytest.approx(
+        1.5 * float(F.cross_entropy(tiny(images, soft), truth))
+    )
+    edges = [m.quantile(1 - v / 100) for m, v in zip(own.flatten(1), kept.tolist(), strict=True)]
+    near = (own - torch.stack(edges)[:, None, None]).abs() < own.flatten(1).std(1)[:, None, None]
+    assert 0 < (soft - torch.cat(hard))[~near].abs().max() < 0.01
+    assert (logits.grad[:, 0][near] != 0).all() and not logits.grad[:, 1:].any()
+
+
+@pytest.mark.parametrize("v", [8.0, 15.0, 50.0, 100.0])
+def test_a_soft_selection_has_its_edge_at_the_percentile(v):
+    maps = torch.randn(3, 20, 20, generator=torch.Generator().manual_seed(0))
+    soft = soften_top(7 * maps - 100, torch.full((3,), v))
+    torch.testing.assert_close(soft, soften_top(maps, torch.full((3,), v)))  # of any scale
+    kept = (soft >= 0.5).flatten(1).sum(1)
+    assert (kept - v / 100 * 400).abs().max() <= 1
+    assert torch.equal(select_top(maps, 100 * int(kept[0]) / 400), soft >= 0.5)
+    assert soften_top(torch.zeros(1, 4, 4), torch.tensor([v])).eq(0.5).all()  # none is above
 
 
 def test_a_train_mode_backbone_drifts_in_a_copy_only(tiny, noise):

@@ -52,6 +52,7 @@ def test_each_that_is_compared_is_shown_before_and_after_its_trainings(edition):
         "t-tame-matched",
         "t-tame-rise",
         "t-tame-rise-tied",
+        "t-tame-top",
     }
 
 
