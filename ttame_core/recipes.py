@@ -154,8 +154,8 @@ TRAINED = {
         on_tokens={"variant": "smooth_tied", "taps": "spread-norms"},
     ),
     "t-tame-top": TrainedMethod(
-        *("beyond", {"variant": "tied", **TOP_MASKS}),
-        on_tokens={"variant": "smooth_tied", "taps": "spread-norms"},
+        *("beyond", {"variant": "tied", "start": "warm", **TOP_MASKS}),
+        on_tokens={"variant": "smooth_tied", "taps": "spread-norms", "start": "random"},
     ),
     "l-cam-img": TrainedMethod("rival", {"variant": "l_cam_img"}, None),
 }

@@ -22,14 +22,10 @@ def warm_start(explainer: TTAME, seen: tuple[Tensor, list[Tensor]] | None = None
     norm's class token (see `warm_backbone`), the same weights are put to the patches' tokens.
 
     A mechanism at unit scale needs ``seen``, what `Backbone.features` returns of some images; a
-    TTAMEError says so. A NotServedError is raised if the head does not read the last tap, the
-    branches have no skip connection and batch norm, or the fusion's rows are tied to the head.
+    TTAMEError says so. A NotServedError is raised if the head does not read the last tap, or the
+    branches have no skip connection and batch norm.
     """
     backbone, attention = explainer.backbone, explainer.attention
-    if attention.head is not None:
-        raise NotServedError(
-            "a warm start needs fusion rows of their own; these are tied to the head"
-        )
     tap = backbone.taps[-1]
     if not read_by_head(backbone, [tap]):
         raise NotServedError(
@@ -51,7 +47,8 @@ def warm_start(explainer: TTAME, seen: tuple[Tensor, list[Tensor]] | None = None
     attention.fusion.weight.zero_()
     attention.fusion.bias.zero_()  # type: ignore[union-attr]
     weight = head_of(backbone).weight.flatten(1)
-    rows = weight - weight.mean(0)
+    # rows that are tied to the head's are these times the identity
+    rows = weight - weight.mean(0) if attention.head is None else torch.eye(channels).to(weight)
     attention.fusion.weight[:, -channels:, 0, 0] = rows
     read = backbone.model.get_submodule(tap)
     if isinstance(read, nn.LayerNorm):

@@ -84,16 +84,19 @@ def test_at_unit_scale_it_is_the_same_map_whose_values_the_sigmoid_tells_apart(n
     size = 224 if name == "swin_t" else 96
     given = {"image_size": size, "resize": size}
     backbone = warm_backbone(tt.load_backbone(name, None, preprocessing=given))
-    plain, scaled, squashed = (tt.TTAME(backbone, v) for v in ("proposed", "scaled", "squashed"))
+    variants = "proposed", "scaled", "squashed", "tied"
+    plain, scaled, squashed, tied = (tt.TTAME(backbone, variant) for variant in variants)
     photographs = [{"image": torch.rand(3, size, size)} for _ in range(2)]
     recipe = tt.Recipe(batch_size=2, start="warm")
-    for explainer in (plain, scaled, squashed):
+    for explainer in (plain, scaled, squashed, tied):
         initialise(explainer.eval(), photographs, recipe)
     images = torch.stack([item["image"] for item in photographs])
     logits, features = backbone.features(images)
     truth = logits.argmax(1)
     with torch.no_grad():
         maps = squashed.attention(features, truth[:, None])[:, 0]
+        of_all = [explainer.attention(features) for explainer in (squashed, tied)]
+    assert torch.allclose(*of_all, atol=1e-3)  # rows tied to the head are the head's
     assert maps.flatten(1).std(1).mean().item() == pytest.approx(1.5, rel=1e-3)
     assert torch.allclose(scaled.explain(images), minmax(maps), atol=1e-5)
     assert torch.allclose(squashed.explain(images), minmax(maps.sigmoid()), atol=1e-5)
