@@ -27,6 +27,7 @@ from ttame_core.recipes import (
 REGISTRIES: dict[str, list[str | None]] = {
     "kind": [*DATA],
     "method": [*TRAINED, *METHODS],
+    "trained-method": [*TRAINED],
     "variant": [*VARIANTS],
     "other_classes": [*OTHER_CLASSES],
     "objective": [*OBJECTIVES],

@@ -100,22 +100,22 @@ def best_marked(means: pd.DataFrame, controls: Iterable[str] = CONTROLS) -> Styl
     return styled.set_table_attributes('class="dataframe"')
 
 
-def seed_spread(scores: pd.DataFrame) -> pd.DataFrame:
+def seed_spread(scores: pd.DataFrame, by: Sequence[str] = ("backbone",)) -> pd.DataFrame:
     """Tell how far means lie apart that differ in the training seed alone; method says which.
 
-    A row a backbone: the numbers of seeds and images, and for AD and IC the lowest and the highest
-    seed's mean with the standard deviation of all seeds' means.
+    A row for each group of ``by``: the numbers of seeds and images, and for AD and IC the lowest
+    and the highest seed's mean with the standard deviation of all seeds' means.
     """
     masked = scores[scores["measure"].isin(["ad", "ic"])]
-    index = ["backbone", "measure", "method"]
+    index = [*by, "measure", "method"]
     means = masked.assign(measure=_labels(masked)).groupby(index, sort=False)["value"].mean()
 
     def told(of_seeds: pd.Series) -> str:
         low, high, deviation = of_seeds.agg(["min", "max", "std"])
         return f"{low:.1f} to {high:.1f} ({deviation:.1f})" if len(of_seeds) > 1 else f"{low:.1f}"
 
-    table = _by_columns(means.groupby(index[:2], sort=False).agg(told))
-    numbers = masked.groupby("backbone")[["method", "image_id"]].nunique()
+    table = _by_columns(means.groupby(index[:-1], sort=False).agg(told))
+    numbers = masked.groupby([*by])[["method", "image_id"]].nunique()
     table.insert(0, "seeds", numbers["method"])
     table.insert(1, "images", numbers["image_id"])
     return table

@@ -29,6 +29,7 @@ class Shown(StrEnum):
     SEEDS = "seeds"
     RELEASED = "released"
     BEYOND = "beyond"
+    WHOLE = "whole recipes"
     CONTROLS = "controls"  # rows that stand in every table
 
 
@@ -45,6 +46,7 @@ class Ablation:
     changes: dict[str, Any] = field(default_factory=dict)  # fields of the recipe
     seed: int = 0  # added to the edition's
     method: str = "t-tame"  # key of TRAINED that gives the recipe and, where it has own ones, taps
+    whole: bool = False  # all steps of its recipe, not the ablations' few
     named_taps: str = ""  # name of the set, where the table has several
 
     @property
@@ -111,7 +113,8 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
     """List what goes beyond the paper, one part at a time, where the edition compares any of it.
 
     These are the paper's recipe, each variant compared, and the matched ones with one of their
-    parts as in the paper, or left out.
+    parts as in the paper, or left out; and, of the methods that the edition names, the whole recipe
+    by each seed.
     """
     compared = edition.config["evaluate"]["methods"]
     variants = {}
@@ -121,6 +124,12 @@ def beyond(edition: Edition, backbone: Backbone) -> list[Ablation]:
                 variants[method] = edition.training(backbone, method=method).variant
     rows = [Ablation(Shown.BEYOND, "the paper's recipe")] if variants else []
     rows += [Ablation(Shown.BEYOND, name, v, method=name) for name, v in variants.items()]
+    settings = edition.config["ablate"]
+    for method in settings.get("whole", ()):
+        with suppress(NotServedError):
+            variant = edition.training(backbone, method=method).variant
+            row = partial(Ablation, Shown.WHOLE, variant=variant, method=method, whole=True)
+            rows += [row(f"{method}, seed {n}", seed=n) for n in (0, *settings["seeds"])]
     weights = edition.recipe(backbone.name).loss
     for method, short in PARTED.items():
         if method not in variants:
@@ -179,8 +188,9 @@ def ablated(
     # "proposed", "matched", "seed 0", "as in the paper" are one training: any file of it will do,
     # of this study alone, as another may run at the same time
     folder = trainings[0].file.parent
-    run_together(trainings, sorted(folder.glob("*.safetensors")), progress)
-    files = sorted(folder.glob("*.safetensors"))
+    own = sorted(edition.folder(name).glob("explainer*.safetensors"))  # whole recipes, of seed 0
+    run_together(trainings, [*own, *sorted(folder.glob("*.safetensors"))], progress)
+    files = [*own, *sorted(folder.glob("*.safetensors"))]
     explainers = [training.explainer(files) for training in trainings]
     for explainer, ablation in zip(explainers, listed, strict=True):
         if ablation.evaluated_with:
@@ -192,7 +202,9 @@ def ablated(
 def _training(edition: Edition, backbone: Backbone, ablation: Ablation) -> Training:
     """Describe an ablation's training."""
     of_method = edition.training(backbone, method=ablation.method)
-    recipe = replace(study_recipe(edition, backbone.name, of_method.recipe), **ablation.changes)
+    recipe = of_method.recipe
+    recipe = recipe if ablation.whole else study_recipe(edition, backbone.name, recipe)
+    recipe = replace(recipe, **ablation.changes)
     return edition.training(
         backbone.with_taps(ablation.taps) if ablation.taps else of_method.backbone,
         ablation.variant,

@@ -244,6 +244,11 @@ def test_the_spread_of_seeds_is_that_of_their_means():
     assert list(found.columns) == ["seeds", "images", "AD(50) ↓", "IC(15) ↑"]
     assert found.loc["b"].tolist() == [3, 3, "10.0 to 16.0 (3.0)", "10.0 to 16.0 (3.0)"]
     assert found.loc["a"].tolist() == [1, 3, "5.0", "5.0"]
+    scores = pd.DataFrame(rows, columns=columns)
+    scores["trained"] = scores["method"].where(scores["backbone"] == "b", "another")
+    apart = tables.seed_spread(scores, ["backbone", "trained"])
+    assert list(apart.index) == [("b", f"seed {n}") for n in range(3)] + [("a", "another")]
+    assert apart["AD(50) ↓"].tolist() == ["10.0", "13.0", "16.0", "5.0"]
 
 
 def test_outcomes_count_the_better_side_of_each_measure():

@@ -148,6 +148,19 @@ def test_what_goes_beyond_the_paper_is_taken_apart(edition):
     assert all(e.attention.scales is not None for e in list(rows.values())[1:])
 
 
+def test_whole_recipes_are_trained_by_each_seed_and_seed_0_is_the_editions_own(edition):
+    edition.config["ablate"] |= {"steps": 1, "seeds": [4], "whole": ["t-tame", "l-cam-img"]}
+    edition.config["train"]["steps"] = 3
+    asked = beyond(edition, edition.backbone("demo_vit"))
+    assert [(a.method, a.seed) for a in asked] == [("t-tame", 0), ("t-tame", 4)]  # a ViT's
+    own = edition.explainer(edition.backbone("demo_vit"))
+    first, other = ablated(edition, "demo_vit", asked)
+    weights = [e.attention.fusion.weight for e in (own, first, other)]
+    assert torch.equal(*weights[:2]) and not torch.equal(*weights[1:])
+    (record,) = (edition.folder("demo_vit") / "studies").rglob("*.csv")  # of seed 4 alone
+    assert pd.read_csv(record)["step"].tolist() == [0, 1, 2]
+
+
 @pytest.mark.slow
 def test_the_matched_warm_start_is_taken_apart_on_a_cnn(edition):
     edition.config["evaluate"]["methods"] += ["t-tame-warm-matched"]
