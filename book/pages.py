@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from ttame_book.editions import hours
+from ttame_book.editions import counts, hours
 from ttame_book.editions.configuration import Configuration
 from ttame_book.editions.edition import Edition
 from ttame_book.report import explorer
@@ -182,8 +182,8 @@ def write_costs(rates: Path, book: Path) -> None:
     ``rates`` is the folder in which `benchmarks/gpu.py` has left its tables, if it has run.
     """
     edition = Edition.read("imagenet", root=PROSE.parent)
-    works = hours.count(edition)
-    table = hours.counted(works) / 1e6
+    works = counts.count(edition)
+    table = counts.counted(works) / 1e6
     table["all"] = table.sum(axis=1)
     columns = {name: table[name].map("{:,.2f}".format) for name in table}
     total = table["all"].sum()
@@ -197,12 +197,14 @@ def write_costs(rates: Path, book: Path) -> None:
         if measured["device"] != "CPU":
             columns[f"hours on {measured['device']}"] = spent.map("{:,.1f}".format)
             told.append(f"{measured['device']} takes {spent.sum():,.0f} hours for them.")
+            if guessed := hours.not_timed(works, measured):
+                told.append(f"Not timed there, and taken for bare forwards: {', '.join(guessed)}.")
     with (book / "costs.csv").open("w", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(("rule", "what is counted", *columns))
         for rule in table.index:
             writer.writerow((rule, COUNTED[rule], *(column[rule] for column in columns.values())))
-    trained = sum(work.forwards for work in works if work.kind == hours.STEP) / 1e6
+    trained = sum(work.forwards for work in works if work.kind == counts.STEP) / 1e6
     values = {"TOTAL": f"{total:,.0f}", "SHARE": f"{100 * trained / total:.0f}"}
     values["HOURS"] = " ".join(told) or "How many hours that is has not been measured on a GPU yet."
     page = book / "costs.md"
