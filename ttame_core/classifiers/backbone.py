@@ -36,8 +36,9 @@ class Backbone(nn.Module):
     """A frozen image classifier whose tapped layers can be read.
 
     It is a twin of the model that is given, which stays as it is: the twin has modules of its own,
-    always in evaluation mode and without gradients, and shares the memory of the weights. Several
-    threads may use it: they take turns.
+    always in evaluation mode and without gradients, and shares the memory of the weights. Changes
+    of these count, but for what is written through ``weight.data`` in place, which leaves no trace:
+    write under ``torch.no_grad()``. Several threads may use it: they take turns.
 
     Parameters
     ----------

@@ -25,6 +25,12 @@ CLOSE = 1e-4
 class Fast:
     """Makes the cheaper twin of a classifier when it is first run, and anew once weights change.
 
+    A change is seen that PyTorch counts, as of all that an optimiser or a checkpoint writes in
+    place, or that puts another tensor or memory in the stead of one. What is written in place
+    through ``weight.data``, or a NumPy array that shares its memory, leaves no trace: to find it,
+    all weights would have to be read, and a GPU waited for. Write under ``torch.no_grad()``
+    instead, or make the backbone anew.
+
     Where gradients of its own are wanted, or a mode other than evaluation, it is not for it.
     Raises a TTAMEError for a precision that is not of `PRECISIONS`.
     """
@@ -37,11 +43,11 @@ class Fast:
         self.precision = precision
         self._running: nn.Module | None = None
         self._source: nn.Module | None = None
+        self._modules: list[nn.Module] = []
         self._twin: nn.Module | None = None
         self._lacking: set[str] = set()
-        self._modules: list[nn.Module] = []
-        self._tensors: list[Tensor] = []
-        self._state: tuple = ()
+        self._state: list[tuple] = []
+        self._made_of: list[Tensor] = []
 
     def __reduce__(self) -> tuple:
         return Fast, (self.precision,)
@@ -61,22 +67,33 @@ class Fast:
     def of(self, model: nn.Module, size: int, layers: Iterable[str] = ()) -> nn.Module:
         """Return the cheaper twin of a classifier, or the classifier itself.
 
-        It is itself where something listens to its modules, or where one of the layers to be
-        listened to is a convolution that took up the batch norm behind it.
+        It is itself where something listens to its modules, or others were put among them, or where
+        one of the layers to be listened to is a convolution that took up the batch norm behind it.
         """
+        modules, tensors = parts_of(model)
         if self._source is not model:
-            self._source, self._state = model, ()
-            self._modules = list(model.modules())
-            self._tensors = [*model.parameters(), *model.buffers()]
-        if listened_to(self._modules) or not self._lacking.isdisjoint(layers):
+            self._source, self._modules, self._twin = model, modules, None
+        if modules != self._modules or listened_to(modules):
             return model
-        reference = blank(model, 1)
-        # a version counts what an optimiser or a checkpoint does to a weight in place
-        state = reference.device, reference.dtype, sum(t._version for t in self._tensors)
+        # optimisers and checkpoints count up a version; no weight is read, and no GPU waited for
+        state = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
         if state != self._state or self._twin is None:
-            self._twin, self._lacking = cheaper(model, size, dtype_of(self.precision, reference))
-            self._state = state
+            dtype = dtype_of(self.precision, blank(model, 1))
+            self._twin, self._lacking = cheaper(model, size, dtype)
+            # their memory is held, so that no other tensor comes to lie where they do
+            self._state, self._made_of = state, [tensor.detach() for tensor in tensors]
         return self._twin if self._lacking.isdisjoint(layers) else model
+
+
+def parts_of(model: nn.Module) -> tuple[list[nn.Module], list[Tensor]]:
+    """List the modules that a model has now, and their parameters and buffers."""
+    modules: list[nn.Module] = [model]
+    tensors: list[Tensor] = []
+    for module in modules:  # which grows; PyTorch's own iterators take six times as long
+        modules += (child for child in module._modules.values() if child is not None)
+        for own in (module._parameters, module._buffers):
+            tensors += (tensor for tensor in own.values() if tensor is not None)
+    return modules, tensors
 
 
 def dtype_of(precision: str, reference: Tensor) -> torch.dtype:

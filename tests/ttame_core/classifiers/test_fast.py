@@ -2,6 +2,7 @@
 
 import copy
 import math
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -105,6 +106,51 @@ def test_weights_that_change_in_place_and_others_in_their_stead_are_taken_up():
     with torch.no_grad():
         expected = backbone.model(backbone.standardise(images))
     assert torch.allclose(backbone(images), expected, atol=1e-4 * expected.abs().max().item())
+
+
+def assigned(model, state):
+    model.load_state_dict(state, assign=True)
+
+
+def through_data(model, state):
+    for name, parameter in model.named_parameters():
+        parameter.data = state[name]
+
+
+def other_modules(model, state):
+    other = copy.deepcopy(model)
+    other.load_state_dict(state)
+    for name, module in other.named_children():
+        setattr(model, name, module)
+
+
+@pytest.mark.happens(
+    "Weights",
+    "a classifier's weights after its first explanation: `load_state_dict(assign=True)`, `weight.data =`, other modules",
+    "what is explained has the new ones",
+)
+@pytest.mark.parametrize("change", [assigned, through_data, other_modules])
+def test_weights_that_others_take_the_place_of_are_not_kept(change, tiny):
+    images = torch.rand(2, 3, 16, 16)
+    twins = [twin_of(tiny)]
+    change(tiny.model, unsettled(copy.deepcopy(tiny.model)).state_dict())
+    twins.append(twin_of(tiny))
+    found = tiny(images)
+    assert twins[0] is not twins[1] is twin_of(tiny)  # made once
+    assert (twins[1] is tiny.model) == (change is other_modules)  # whose state may be their own
+    assert torch.allclose(found, tiny.with_taps(tiny.taps)(images), rtol=1e-4, atol=1e-5)
+
+
+def test_no_weights_can_come_to_lie_where_those_of_the_twin_lay(tiny):
+    weight = tiny.model.last[0].weight
+    memory = weight.numpy().copy()
+    weight.data, held = torch.from_numpy(memory), weakref.ref(memory)
+    del memory
+    twin_of(tiny)
+    weight.data = torch.zeros_like(weight)
+    assert held() is not None
+    twin_of(tiny)  # another, of the zeros
+    assert held() is None
 
 
 class TwoReaders(nn.Module):
