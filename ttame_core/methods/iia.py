@@ -62,11 +62,15 @@ def _iia_cnn(backbone: Backbone, steps: int, chunk: int | None, progress: Tell |
         path = (images[:, None] * on_way[:, None, None, None]).flatten(0, 1)  # (B(n+1), 3, H, W)
         wanted = classes.repeat_interleave(steps + 1)
         # a combination runs what lies behind the layer alone, some quarter of a pass at most
-        images_a_pass = max(1, (chunk or 4 * batch_that_suits(images, GRADIENTS)) // (steps + 1))
+        at_once = chunk or 4 * batch_that_suits(images, GRADIENTS)
+        images_a_pass = max(1, at_once // (steps + 1))
         passes = list(zip(path.split(images_a_pass), wanted.split(images_a_pass), strict=True))
         sums: list[Tensor] = []
         for some, targets in passes:
-            sums.append(summed_gradients(backbone, layer, some, targets, on_way))
+            # where not even one image's steps fit, it passes anew for each part of them
+            parts = on_way.split(at_once)
+            found = [summed_gradients(backbone, layer, some, targets, part) for part in parts]
+            sums.append(torch.stack(found).sum(0))
             if progress:
                 progress(len(sums), len(passes))
         return minmax(torch.cat(sums).unflatten(0, (len(images), -1)).sum(1))  # (B, h, w)

@@ -11,6 +11,7 @@ from tests.ttame_core.methods.written_out import HEAD, by_hand
 from ttame_core.errors import NotServedError
 from ttame_core.images.reading import Preprocessing
 from ttame_core.masking import minmax
+from ttame_core.methods import iia
 from ttame_core.methods.iia import summed_gradients
 
 
@@ -35,6 +36,21 @@ def test_iia_of_a_cnn_by_hand(quadratic):
         expected = expected + (quadratic.model.weight[1] * (1 + i / 10 * low + step) * step).sum(1)
     found = tt.method("iia", quadratic)(image, torch.tensor([1]))
     assert torch.allclose(found, minmax(expected), atol=1e-6)  # tenths are in single precision
+
+
+@pytest.mark.parametrize(
+    ("chunk", "suits", "most"), [(1, 8, 1), (3, 8, 3), (11, 8, 11), (25, 8, 22), (None, 1, 4)]
+)
+def test_no_more_steps_pass_at_once_than_fit_down_to_one(
+    quadratic, images, chunk, suits, most, monkeypatch
+):
+    classes, passed = torch.tensor([1, 0]), []
+    whole = tt.method("iia", quadratic, chunk=1000)(images, classes)
+    monkeypatch.setattr(iia, "batch_that_suits", lambda images, each: suits)
+    quadratic.model.register_forward_hook(lambda model, given, logits: passed.append(len(logits)))
+    found = tt.method("iia", quadratic, chunk=chunk)(images, classes)
+    assert max(passed) == most and sum(passed) == 2 * 11 * 11
+    assert torch.allclose(found, whole, rtol=1e-10, atol=1e-10)
 
 
 def test_iia_says_when_a_connection_goes_round_the_last_tap():
