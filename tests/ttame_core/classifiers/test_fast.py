@@ -223,7 +223,7 @@ def test_bfloat16_gives_maps_in_the_same_order_and_confidences_near_by(name):
 @pytest.mark.parametrize("name", ["demo_resnet", "demo_vit"])
 @pytest.mark.slow
 def test_bfloat16_gives_means_within_a_tenth_of_their_intervals(name):
-    """Or another by one image, where a mean is a count of them."""
+    """Or of IC, a count of images, by one."""
     count, found = 100, []
     images = DataLoader(tb.DigitsInPhotographs("test", count), 50)
     for precision in ("float32", "bfloat16"):
@@ -235,7 +235,9 @@ def test_bfloat16_gives_means_within_a_tenth_of_their_intervals(name):
     plain, half = found
     widths = 2 * 1.96 * plain.std() / math.sqrt(count)
     assert (plain.count() == count).all() and len(widths) == 6
-    assert ((half.mean() - plain.mean()).abs() <= (widths / 10).clip(lower=100 / count)).all()
+    limits = widths / 10
+    limits["ic"] = limits["ic"].clip(lower=100 / count)  # which goes by whole images
+    assert ((half.mean() - plain.mean()).abs() <= limits).all()
 
 
 @pytest.mark.parametrize("name", ["demo_resnet", "demo_vit"])
