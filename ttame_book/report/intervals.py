@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 from scipy.stats import bootstrap, norm, t
-from statsmodels.stats.multitest import multipletests
 
 from ttame_core.metrics.measures import MEASURES, direction
 
@@ -150,9 +149,18 @@ def paired_differences(
         # for all comparisons within a ``by``, whichever the method: who picks the best of several
         # methods has looked at all their comparisons
         table["p"] = table.groupby(list(by), sort=False)["p"].transform(
-            lambda p: multipletests(p, method="holm")[1]
+            lambda p: holm(p.to_numpy())
         )
     return table
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Correct p values ``(n,)`` for their number (Holm, Scand. J. Stat. 1979), at most to 1."""
+    # statsmodels' function collects the whole process's garbage, which takes half a second a call
+    order = np.argsort(p)
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return corrected
 
 
 def paired_p(differences: np.ndarray) -> float:

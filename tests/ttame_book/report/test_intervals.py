@@ -13,6 +13,7 @@ from ttame_book.report.intervals import (
     averages,
     bootstrap_interval,
     clearness,
+    holm,
     means_table,
     paired_differences,
     paired_p,
@@ -109,6 +110,13 @@ def test_paired_differences_are_of_shared_images_and_corrected():
     }
     assert found.loc["iia", "p"] == pytest.approx(alone["iia"])  # Holm: the largest stays
     assert rise["p"] == pytest.approx(2 * alone["rise"])  # the smaller is doubled
+
+
+def test_holms_correction_of_four_by_hand():
+    p = np.array([0.03, 0.005, 0.8, 0.02])
+    # 4 x 0.005; 3 x 0.02; 2 x 0.03 and no less than that; 0.8; none more than 1
+    assert holm(p) == pytest.approx([0.06, 0.02, 0.8, 0.06])
+    assert holm(np.array([0.5, 0.6])).tolist() == [1, 1]
 
 
 def test_methods_are_compared_with_each_other_once_and_corrected_together():
