@@ -17,6 +17,8 @@ from ttame_book.studies.ablations import Shown
 from ttame_core.classifiers.loading import named_taps
 
 CONFIRMED, NOT_CONFIRMED, UNDECIDED, NOT_APPLICABLE = VERDICTS
+BELOW_CHANCE = "below chance"
+"""The outcome of a comparison whose claimed lead would be below what classes have by chance."""
 
 
 def evidence(
@@ -65,7 +67,7 @@ def compare(
         difference, bound, and towards, 1 where more than it is claimed and -1 where less; images;
         clearness, how far the difference is from that bound, in reaches of the interval towards it
         (above 1: as claimed, below -1: otherwise); outcome, the same in words, "missing" where the
-        edition lacks a side.
+        edition lacks a side, `BELOW_CHANCE` where what is claimed cannot be.
     """
     kept = scores[scores["measure"] != "invalid"].dropna(subset="value")
     values: dict[Cell, pd.Series] = {}
@@ -86,7 +88,8 @@ def verdicts(
     """Judge claims by the comparisons of `compare`, a row a claim.
 
     A claim is confirmed where every comparison it needs comes out as claimed, not confirmed where
-    one comes out otherwise, undecided where neither holds, and not applicable where one is missing.
+    one comes out otherwise, undecided where neither holds. It is not applicable where one is
+    missing, and where none comes out otherwise but one claims a lead below chance.
     The row says how many came out each way (what is mixed counts as two), and names the one that
     decides: the least clear, or the clearest against the claim.
     """
@@ -116,13 +119,15 @@ def _compared(
             clear = min(max(clear, -1.0), 1.0)
         # a lead that would go below chance cannot be had: its absence says nothing
         least = chance.get(names.get(test.left.family, ""), -math.inf)
-        if test.less and test.bound < 0 and right + test.bound < least:
+        closed = test.less and test.bound < 0 and right + test.bound < least and clear <= 1
+        if closed:
             clear = max(clear, -1.0)
         if test.exact:
             clear = math.inf if sign * (left - right - test.bound) >= 0 else -math.inf
         mixed = test in claim.mixed
         words = ("better", "worse") if mixed else ("as claimed", "otherwise")
         outcome = words[0] if clear > 1 else words[1] if clear < -1 else "undecided"
+        outcome = BELOW_CHANCE if closed else outcome
         relation = ("<" if test.less else ">") + ("=" if test.exact else "")
         yield {
             "claim": claim.number,
@@ -205,10 +210,12 @@ def _decide(claim: Claim, rows: pd.DataFrame) -> tuple[str, pd.Series | None, fl
     """Judge a claim by its comparisons: the verdict, what decides, and how clear that is."""
     clear = _clearness(rows)
     needed = clear.drop(_excused(claim, rows))
-    missing = rows[rows["outcome"] == "missing"]
-    if len(missing) or needed.empty:
-        return NOT_APPLICABLE, missing.iloc[0] if len(missing) else None, math.nan
     least = float(needed.min())
+    lacking = rows[rows["outcome"] == "missing"]
+    if lacking.empty and not least < -1:
+        lacking = rows[rows["outcome"] == BELOW_CHANCE]
+    if len(lacking) or needed.empty:
+        return NOT_APPLICABLE, lacking.iloc[0] if len(lacking) else None, math.nan
     verdict = CONFIRMED if least > 1 else NOT_CONFIRMED if least < -1 else UNDECIDED
     return verdict, rows[rows.index == needed.idxmin()].iloc[0], least
 
@@ -231,7 +238,7 @@ def _verdict(claim: Claim, rows: pd.DataFrame, names: Mapping[str, str]) -> dict
     verdict, decides, _ = _decide(claim, rows)
     deciding = "" if decides is None else _in_numbers(decides)
     if deciding and verdict == NOT_APPLICABLE:
-        deciding = f"missing: {deciding}"
+        deciding = f"{decides['outcome']}: {deciding}"  # type: ignore[index]
     cells = (cell for test in (*claim.tests, *claim.mixed) for cell in (test.left, test.right))
     return {
         "number": claim.number,

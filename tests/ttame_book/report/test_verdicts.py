@@ -147,14 +147,22 @@ def test_a_difference_that_seeds_make_too_is_undecided():
     assert verdict(8, means) == YES
 
 
-def test_a_lead_that_would_go_below_chance_is_undecided():
+def test_a_lead_that_would_go_below_chance_is_not_asked_for():
     means = as_in_the_paper() | {("demo_vit", "transformer-lrp", "morf", 30): 13}
     scores = images_of(means)
-    for chance, expected in ((10, OPEN), (0.1, NO)):
-        judged = verdicts(compare(scores, NAMES, chance={"demo_vit": chance}), NAMES).set_index(
-            "number"
-        )
-        assert judged["verdict"][6] == expected
+    worse = images_of(
+        means | {("demo_vit", "t-tame", "morf", 90): 90}
+    )  # whatever the lead, not best
+    for of, chance, expected, reason in (
+        (scores, 10, ABSENT, "below chance: demo_vit, morf(30): t-tame"),
+        (scores, 0.1, NO, "demo_vit, morf(30): t-tame"),
+        (worse, 10, NO, "demo_vit, morf(90): t-tame"),
+    ):
+        compared = compare(of, NAMES, chance={"demo_vit": chance})
+        judged = verdicts(compared, NAMES).set_index("number").loc[6]
+        assert judged["verdict"] == expected and judged["decided by"].startswith(reason)
+        row = deciding_comparisons(compared).set_index("number").loc[6]
+        assert (row["verdict"], row["outcome"] == "below chance") == (expected, expected == ABSENT)
 
 
 @pytest.mark.parametrize(
