@@ -67,8 +67,8 @@ kills: $(READY) ## kill trainings, evaluations and the graph at random moments (
 twice: $(READY) ## run the smoke edition twice and on two threads, compare
 	$(BIN)/python -m tests.project.twice
 
-lab: $(READY) ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+lab: $(READY) ## open the notebooks in JupyterLab, or one of them (N=03)
+	$(BIN)/jupyter lab notebooks$(if $(N),/$(call quoted,$(N))*.ipynb)
 
 bench: $(READY) ## time the measures and the methods against the peers'
 	$(BIN)/python benchmarks/measures.py

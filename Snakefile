@@ -228,7 +228,7 @@ rule book:
         looks=expand(
             "book/_static/{file}", file=sorted(glob_wildcards("book/_static/{file,[^.].*}").file)
         ),
-        generator=["book/pages.py", "book/chapters.py"],
+        generator=expand("book/{name}.py", name=["pages", "boxes", "chapters", "listings"]),
         settings="book/_config.yml",
     output:
         f"{RESULTS}/book/_build/html/index.html",

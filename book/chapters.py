@@ -9,12 +9,13 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from ttame_book.report.answers import against, best_variant, counts, listed, rows_of, standing
 from ttame_book.report.charts import perturbation_curves, theme
 from ttame_book.report.claims import VERDICTS
-from ttame_book.report.drawing import architecture
-from ttame_book.report.figures import forest_plot, quality_cost, verdict_strip
+from ttame_book.report.drawing import architecture, architecture_parts
+from ttame_book.report.figures import cost_points, forest_plot, quality_cost, verdict_strip
 from ttame_book.report.intervals import paired_differences
 from ttame_book.report.names import cast_roles, shown_name
 from ttame_book.report.tables import outcomes
@@ -314,19 +315,31 @@ def write_figures(folder: Path, place: Path) -> None:
     place.mkdir()
     means, differences = read_scores(folder)
     roles = {name: cast_roles(means[means["backbone"] == name]) for name in backbones_of(folder)}
-    drawn = {}
+
+    def draw_forest(name: str, measure: str, v: float, shown: dict[str, dict[str, str]]) -> None:
+        of = (differences["measure"] == measure) & (differences["v"] == v)
+        rows = differences[of & differences["backbone"].isin(list(shown))]
+        save(forest_plot(rows, measure, v, shown), place / f"forest-{name}.svg", rows)
+
     for name, (measure, v) in FOREST.items():
-        drawn[f"forest-{name}"] = forest_plot(differences, measure, v, roles)
+        draw_forest(name, measure, v, roles)
     costs = pd.read_csv(folder / "summary" / "costs.csv")
-    drawn["quality-cost"] = quality_cost(means, costs, roles)
-    drawn["verdicts"] = verdict_strip(deciding_comparisons(read_evidence(folder)))
+    save(quality_cost(means, costs, roles), place / "quality-cost.svg", cost_points(means, costs))
+    deciding = deciding_comparisons(read_evidence(folder))
+    save(verdict_strip(deciding), place / "verdicts.svg", deciding)
     for backbone, own in roles.items():
-        drawn[f"forest-ad50-{backbone}"] = forest_plot(differences, "ad", 50, {backbone: own})
+        draw_forest(f"ad50-{backbone}", "ad", 50, {backbone: own})
         curves = pd.read_csv(folder / backbone / "road.csv")
-        drawn[f"road-{backbone}"] = perturbation_curves(curves, list(ROAD), own)
-    for name, figure in drawn.items():
-        figure.savefig(place / f"{name}.svg", metadata={"Date": None})
-        plt.close(figure)
+        curves = curves[curves["measure"].isin(list(ROAD))]
+        save(perturbation_curves(curves, list(ROAD), own), place / f"road-{backbone}.svg", curves)
+
+
+def save(figure: Figure, file: Path, data: pd.DataFrame) -> None:
+    """Write a figure as SVG and as PDF, and what it shows as CSV beside it."""
+    figure.savefig(file, metadata={"Date": None})
+    figure.savefig(file.with_suffix(".pdf"), metadata={"CreationDate": None})
+    data.to_csv(file.with_suffix(".csv"), index=False)
+    plt.close(figure)
 
 
 def read_evidence(folder: Path) -> pd.DataFrame:
@@ -342,9 +355,8 @@ def read_evidence(folder: Path) -> pd.DataFrame:
 def write_drawing(file: Path) -> None:
     """Draw the method as it is for the paper's ResNet-50."""
     theme()
-    figure = architecture(TTAME(load_backbone("resnet50", None)))
-    figure.savefig(file, metadata={"Date": None})
-    plt.close(figure)
+    explainer = TTAME(load_backbone("resnet50", None))
+    save(architecture(explainer), file, architecture_parts(explainer))
 
 
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -5,11 +5,14 @@ import importlib
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import pytest
 import yaml
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tests.commands import ROOT
@@ -19,6 +22,8 @@ from ttame_book.editions.graph import STEPS
 sys.path.append(str(ROOT / "book"))
 pages = importlib.import_module("pages")
 NAME = "04_evaluate"
+NOWHERE = {"url": "", "branch": "main"}
+SOMEWHERE = {"url": "https://github.com/who/what", "branch": "main"}
 
 
 def shown(html="", text="", **metadata):
@@ -95,7 +100,15 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path / "notebooks")
     none = pd.DataFrame()  # all pairs of what is committed take seconds
     monkeypatch.setattr(pages.explorer, "paired_differences", lambda *_: none)
+    monkeypatch.setattr(pages.chapters, "save", save)
     return tmp_path
+
+
+def save(figure, file, data):
+    """In place of drawing, which takes seconds: the files of a figure, empty."""
+    for kind in (".svg", ".pdf", ".csv"):
+        file.with_suffix(kind).touch()
+    plt.close(figure)
 
 
 @pytest.fixture
@@ -103,7 +116,7 @@ def made(project):
     """A page's cells by their names, what `page` returned, and the page's folder."""
     write(project / "results" / "demo_vit")
     folder = project / "results" / "book" / "demo_vit"
-    about = pages.page(project / "results" / "demo_vit", folder / f"{NAME}.ipynb")
+    about = pages.page(project / "results" / "demo_vit", folder / f"{NAME}.ipynb", NOWHERE)
     cells = nbformat.read(folder / f"{NAME}.ipynb", 4).cells
     return {cell.id: cell for cell in cells}, about, folder
 
@@ -117,7 +130,7 @@ def test_a_page_hides_the_plumbing_and_nothing_else(made):
     gone = {name for name, cell in cells.items() if "remove-cell" in tags(cell)}
     folded = {name for name, cell in cells.items() if "hide-input" in tags(cell)}
     code = {name for name, cell in cells.items() if cell.cell_type == "code"}
-    assert gone == {"given", "put"} and folded == code - gone
+    assert gone == {"install", "given", "put"} and folded == code - gone
 
 
 def test_a_page_shows_results_without_progress_and_tables_at_full_width(made):
@@ -153,13 +166,77 @@ def test_a_page_is_titled_by_its_backbone_and_begins_with_how_to_make_it_again(m
     copied = {file.name: file.read_text() for file in folder.iterdir() if file.suffix != ".ipynb"}
     shown = ("means.csv", "measures.svg")  # what can be read and seen, no more
     assert copied == {f"{NAME}-{name}": f"{NAME} {name}" for name in shown}
-    assert f"{{download}}`{NAME}-measures.svg" in box.source
-    assert f"{{download}}`{NAME}-means.csv" in box.source and "parquet" not in box.source
+    for name in shown:
+        assert f"{{download}}`{NAME}-{name} </demo_vit/{NAME}-{name}>`" in box.source
+    assert "parquet" not in box.source
+    assert f'<a href="../_sources/demo_vit/{NAME}.ipynb" download>' in box.source
+    assert f"{{download}}`{NAME} </sources/{NAME}.ipynb>` (`make lab N=04`)" in box.source
+
+
+def a_box(at=NOWHERE, files=(), **changes):
+    return pages.boxes.notebook_box(a_manifest(**changes), files, "demo_vit/04_evaluate", at)
 
 
 def test_a_run_without_data_offers_none():
-    assert "download" not in pages.reproduce(a_manifest(), [])
-    assert "<b.csv>" in pages.reproduce(a_manifest(), ["a.csv", "b.csv"])
+    assert "Data and figures" not in a_box()
+    assert "</a.csv>`, {download}`b.csv </x/b.csv>`" in a_box(files=["a.csv", "x/b.csv"])
+
+
+def test_the_command_for_all_pages_has_the_edition_and_the_folder_of_photographs():
+    assert "`make book EDITION=smoke` makes it" in a_box()
+    given = {"edition": "smoke", "data_root": "/my photos"}
+    assert "`make book EDITION=smoke DATA='/my photos'` makes it" in a_box(parameters=given)
+
+
+def test_a_notebook_is_opened_elsewhere_where_the_project_has_an_address():
+    assert "http" not in a_box() and "Colab" not in a_box()
+    text = a_box(SOMEWHERE)
+    place = f"who/what/blob/main/notebooks/{NAME}.ipynb"
+    assert f"`make lab N=04`, [source](https://github.com/{place})" in text
+    assert f"[Colab](https://colab.research.google.com/github/{place})" in text
+    binder = "https://mybinder.org/v2/gh/who/what/main?labpath=notebooks/"
+    assert f"[Binder]({binder}{NAME}.ipynb)" in text
+    assert pages.boxes.install_line(SOMEWHERE) in text
+    assert yaml.safe_load((pages.PROSE / "_config.yml").read_text())["repository"].keys() == {
+        *("url", "branch")
+    }
+
+
+@pytest.mark.parametrize(
+    ("at", "lines"),
+    [
+        (NOWHERE, []),
+        (SOMEWHERE, ["git clone --quiet https://github.com/who/what ttame", "cd ttame"]),
+    ],
+)
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_downloaded_notebook_first_gets_what_it_lacks(at, lines, installed, monkeypatch):
+    ran = []
+    shell = SimpleNamespace(
+        system=ran.append, run_line_magic=lambda name, line: ran.append(f"{name} {line}")
+    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: shell if installed else None)
+    source = TransformerManager().transform_cell(pages.boxes.install_line(at))
+    exec(source, {"get_ipython": lambda: shell})
+    assert ran == ([] if installed else [*lines, 'pip install --quiet -e ".[book]"'])
+
+
+def test_a_page_offers_the_figures_and_tables_that_it_shows_and_no_file_that_is_missing(tmp_path):
+    for name in ("figures/a.svg", "figures/a.csv", "of-summary/b.md", "of-summary/b.csv", "c.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    words = "# A\n\n```{image} figures/a.svg\n```\n```{include} of-summary/b.md\n```\n"
+    (tmp_path / "page.md").write_text(words)
+    data = ["c.csv", "d.csv"]
+    pages.boxes.add_box(tmp_path / "page.md", "make", "Made.", data, [NAME], NOWHERE)
+    text = (tmp_path / "page.md").read_text()
+    assert text.startswith(words.rstrip()) and "```bash\nmake\n```\nMade. Notebooks:" in text
+    offered = [part.partition(">`")[0] for part in text.split("{download}`")[1:]]
+    offered = [part.partition(" </")[2] for part in offered]
+    assert offered[0] == f"sources/{NAME}.ipynb"
+    assert offered[1:] == [
+        *("c.csv", "figures/a.csv", "figures/a.svg", "of-summary/b.csv", "of-summary/b.md")
+    ]
 
 
 def test_the_table_of_families_is_shown_with_counts_and_says_once_what_holds_for_all(tmp_path):
@@ -176,7 +253,7 @@ def test_the_table_of_families_is_shown_with_counts_and_says_once_what_holds_for
     (tmp_path / "families.csv").write_text(head + "".join(rows))
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "families.md").write_text("T-TAME serves COUNTS.")
-    pages.write_families(tmp_path / "families.csv", tmp_path / "book")
+    pages.listings.write_families(tmp_path / "families.csv", tmp_path / "book")
     assert (tmp_path / "book" / "families.md").read_text() == "T-TAME serves 2 of 3 of a."
     shown = list(csv.DictReader((tmp_path / "book" / "families.csv").open(newline="")))
     assert [r["what does not serve it"] for r in shown] == [
@@ -186,7 +263,10 @@ def test_the_table_of_families_is_shown_with_counts_and_says_once_what_holds_for
     ]
     assert shown[0]["family, by its member"] == "a: m1" and shown[0]["maps"] == "8@4x3"
     assert (ROOT / "book" / "families.md").read_text().count("COUNTS") == 1
-    assert no_vit == pages.NO_PLAIN_VIT and no_vit in (ROOT / "book" / "families.csv").read_text()
+    assert (
+        no_vit == pages.listings.NO_PLAIN_VIT
+        and no_vit in (ROOT / "book" / "families.csv").read_text()
+    )
 
 
 @pytest.fixture
@@ -196,7 +276,7 @@ def costs(tmp_path, monkeypatch):
         Work("train", "vgg16", "training step", 3600e6, 32),
         Work("road", "vgg16", "ROAD", 400e6, 50),
     ]
-    monkeypatch.setattr(pages.counts, "count", lambda edition: works)
+    monkeypatch.setattr(pages.listings.counts, "count", lambda edition: works)
     (tmp_path / "rates").mkdir()
     (tmp_path / "book").mkdir()
     of_it = {"classifier": "vgg16", "what": "forward, bfloat16", "batch": 32, "images/s": 1000}
@@ -207,7 +287,7 @@ def costs(tmp_path, monkeypatch):
             (tmp_path / "rates" / f"{name}.json").write_text(json.dumps(table))
         page = tmp_path / "book" / "costs.md"
         page.write_text("TOTAL, SHARE %, HOURS")
-        pages.write_costs(tmp_path / "rates", tmp_path / "book")
+        pages.listings.write_costs(tmp_path / "rates", tmp_path / "book")
         rows = list(csv.reader((tmp_path / "book" / "costs.csv").open(newline="")))
         return page.read_text(), rows
 
@@ -220,8 +300,8 @@ def test_the_page_of_costs_counts_where_no_gpu_was_measured(costs, tmp_path):
     assert text == "4,000, 90 %, How many hours that is has not been measured on a GPU yet."
     assert rows == [
         ["rule", "what is counted", "vgg16", "all"],
-        ["train", pages.COUNTED["train"], "3,600.00", "3,600.00"],
-        ["road", pages.COUNTED["road"], "400.00", "400.00"],
+        ["train", pages.listings.COUNTED["train"], "3,600.00", "3,600.00"],
+        ["road", pages.listings.COUNTED["road"], "400.00", "400.00"],
     ]
 
 
@@ -241,17 +321,19 @@ def test_the_page_of_costs_tells_the_hours_of_each_gpu_that_was_measured(costs):
 def test_the_page_of_costs_has_a_place_for_each_number_and_words_for_each_rule():
     text = (ROOT / "book" / "costs.md").read_text()
     assert [text.count(word) for word in ("TOTAL", "SHARE", "HOURS")] == [1, 1, 1]
-    assert set(pages.COUNTED) == {step.rule for step in STEPS}
+    assert set(pages.listings.COUNTED) == {step.rule for step in STEPS}
 
 
 def test_a_run_without_a_classifier_has_no_precision():
-    assert pages.runs_on({"device": "cpu"}) == "cpu"
+    assert pages.boxes.runs_on({"device": "cpu"}) == "cpu"
     both = {"device": "A100", "precision": {"a": "bfloat16", "b": "bfloat16"}}
-    assert pages.runs_on(both) == "A100, bfloat16"
+    assert pages.boxes.runs_on(both) == "A100, bfloat16"
 
 
 def test_the_contents_link_each_table_of_the_paper_to_the_pages_that_there_are():
-    told = pages.contents(["12_compare", "demo_vit/05_road", "a/05_road", "demo_vit/04_evaluate"])
+    told = pages.listings.contents(
+        ["12_compare", "demo_vit/05_road", "a/05_road", "demo_vit/04_evaluate"]
+    )
     rows = {line.split("|")[1].strip(): line for line in told.splitlines() if line.startswith("|")}
     assert "[overview](/12_compare)" in rows["Tables IV, V"]
     assert "[demo_vit](/demo_vit/05_road), [a](/a/05_road)" in rows["Tables IV, V"]
@@ -262,12 +344,12 @@ def test_the_contents_link_each_table_of_the_paper_to_the_pages_that_there_are()
 
 def test_the_contents_name_notebooks_that_exist():
     known = {file.stem for file in (ROOT / "notebooks").glob("*.ipynb")}
-    named = {name for _, notebooks in pages.PAPER.values() for name in notebooks}
+    named = {name for _, notebooks in pages.listings.PAPER.values() for name in notebooks}
     assert {*named, pages.OVERVIEW, pages.CLASSIFIERS} <= known
 
 
 def test_the_provenance_has_a_row_a_page():
-    told = pages.provenance([{**a_manifest(), "page": "demo_vit/05_road"}])
+    told = pages.listings.provenance([{**a_manifest(), "page": "demo_vit/05_road"}])
     row = next(line for line in told.splitlines() if "05_road" in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:] == ["2026-03-04 05:06", "62", "1.5", "cpu, float32", "2", "0", "`abc123+`"]
@@ -296,6 +378,9 @@ def test_the_book_has_every_page_that_ran_and_lists_each_once(project):
     pages.main(results, "Smoke & mirrors")
     book = results / "book"
     made = {f.relative_to(book).with_suffix("").as_posix() for f in book.rglob("*.ipynb")}
+    sources = {name for name in made if name.startswith("sources/")}
+    assert len(sources) == 5  # all that the project has
+    made -= sources
     expected = {"12_compare", "00_explain", "backbones/02_backbones", "demo_resnet/05_road"}
     assert made == expected | {"demo_vit/04_evaluate", "demo_vit/05_road"}
     toc = yaml.safe_load((book / "_toc.yml").read_text())
@@ -312,3 +397,8 @@ def test_the_book_has_every_page_that_ran_and_lists_each_once(project):
     assert "Smoke & mirrors" in {part["caption"] for part in toc["parts"]}
     assert (book / "12_compare-other.csv").read_text() == "12_compare summary/other.csv"
     assert "demo_vit/05_road" in (book / "provenance.md").read_text()
+    for text in texts:
+        words = (book / f"{text}.md").read_text()
+        shows = "figures/" in words or "{include}" in words or "csv-table" in words
+        if shows or text.startswith("photographs-"):
+            assert "Reproduce this page" in words and "Data and figures" in words, text

@@ -12,7 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 from mdit_py_plugins.colon_fence import colon_fence_plugin
 
-from tests.project.test_pages import a_manifest, pages
+from tests.project.test_pages import NOWHERE, a_manifest, pages
 from ttame_book.editions.runs import Run
 from ttame_book.report import tables
 
@@ -43,10 +43,10 @@ def rendered(text):
 def test_a_photographs_name_is_text_in_the_box_of_its_page(name):
     command = f"papermill notebooks/00_explain.ipynb out.ipynb -p photo '{name}'"
     manifest = a_manifest(command=command, parameters={"edition": "smoke", "photo": name})
-    shown = rendered(pages.reproduce(manifest, []))
+    shown = rendered(pages.boxes.notebook_box(manifest, [], "00_explain", NOWHERE))
     assert "<img" not in shown and "<h1" not in shown
     (block,) = re.findall(r"<pre><code[^>]*>(.*?)</code></pre>", shown, re.DOTALL)
-    assert html.unescape(block) == f"{command}\n"
+    assert html.unescape(block) == f"make setup\n. .venv/bin/activate\n{command}\n"
     rows = re.findall(r"<tr>\s*<td>(.*?)</td>\s*<td>(.*?)</td>\s*</tr>", shown, re.DOTALL)
     cells = [html.unescape(re.sub("</?code>", "", cell)) for _, cell in rows]
     assert cells == ["smoke", " ".join(name.split())]
@@ -68,7 +68,7 @@ def test_a_browser_shows_names_and_runs_nothing(tmp_path):
     run = Run("12_compare", {}, None, tmp_path)
     classes = pd.DataFrame({"class": [HOSTILE]}, pd.Index([HOSTILE], name="photo"))
     table = tables.save_display(run, classes, "table").to_html()
-    body = rendered(pages.reproduce(manifest, [])) + table
+    body = rendered(pages.boxes.notebook_box(manifest, [], "00_explain", NOWHERE)) + table
     for name, shown in (("page", body), ("control", f"{body}<p>{HOSTILE}</p>")):
         page = tmp_path / f"{name}.html"
         page.write_text(f"<!doctype html><meta charset=utf-8><title>still</title>{shown}")
@@ -104,7 +104,7 @@ def test_what_a_killed_run_left_is_in_no_book(tmp_path, monkeypatch):
         "FIGURES": "figures",
     }
     monkeypatch.setattr(pages, "chapters", SimpleNamespace(**written))
-    monkeypatch.setattr(pages, "page", lambda folder, target: {"page": target.stem, **a_manifest()})
+    monkeypatch.setattr(pages, "page", lambda _, target, __: {"page": target.stem, **a_manifest()})
     (tmp_path / "results" / "summary").mkdir(parents=True)
     shutil.copy(summary / "claims.csv", tmp_path / "results" / "summary")
     pages.main(tmp_path / "results", "A title")
