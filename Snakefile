@@ -228,7 +228,7 @@ rule book:
         looks=expand(
             "book/_static/{file}", file=sorted(glob_wildcards("book/_static/{file,[^.].*}").file)
         ),
-        generator=expand("book/{name}.py", name=["pages", "boxes", "chapters", "listings"]),
+        generator=expand("book/{name}.py", name=sorted(glob_wildcards("book/{name,[^.].*}.py").name)),
         settings="book/_config.yml",
     output:
         f"{RESULTS}/book/_build/html/index.html",

@@ -3,29 +3,20 @@
 Numbers are never typed into a text: a page's ``{{ name }}`` is filled by `facts`.
 """
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.figure import Figure
+from plots import FIGURES
+from summaries import FULL_RISE, backbones_of, read_evidence, read_scores
 
 from ttame_book.report.answers import against, best_variant, counts, listed, rows_of, standing
-from ttame_book.report.charts import perturbation_curves, theme
 from ttame_book.report.claims import VERDICTS
-from ttame_book.report.drawing import architecture, architecture_parts
-from ttame_book.report.figures import cost_points, forest_plot, quality_cost, verdict_strip
-from ttame_book.report.intervals import paired_differences
-from ttame_book.report.names import cast_roles, shown_name
+from ttame_book.report.names import shown_name
 from ttame_book.report.tables import outcomes
-from ttame_book.report.verdicts import deciding_comparisons
-from ttame_core.classifiers.loading import load_backbone
-from ttame_core.explainer import TTAME
+from ttame_book.report.verdicts import deciding_comparisons, in_numbers
 from ttame_core.methods.registry import CONTROLS
-from ttame_core.metrics.measures import ROAD
 
-FULL_RISE = "rise, 4000 masks"  # as its scores call it
 PAPERS = {"vgg": "VGG-16", "resnet": "ResNet-50", "vit": "ViT-B/16"}
 SEVERAL = (
     "none",
@@ -42,25 +33,6 @@ SEVERAL = (
     "eleven",
     "twelve",
 )
-FIGURES = "figures"  # their folder in the book
-FOREST = {"ad50": ("ad", 50), "ad15": ("ad", 15), "ic50": ("ic", 50), "lerf": ("mean lerf", 0)}
-"""Measures and percentages that have a forest plot, by the plot's name."""
-
-
-@cache
-def read_scores(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read an edition's means and paired differences, also those to RISE with all its masks."""
-    means = pd.read_csv(folder / "summary" / "means.csv")
-    parts = [pd.read_csv(folder / "summary" / "differences.csv")]
-    for file in sorted(folder.glob("*/rise-masks.parquet")):
-        scores = pd.concat(
-            [pd.read_parquet(file.with_name("scores.parquet")), pd.read_parquet(file)]
-        )
-        shown = ["t-tame", best_variant(means, file.parent.name)]
-        masked = scores[scores["measure"].isin(["ad", "ic"])]
-        found = paired_differences(masked[masked["method"].isin([*shown, FULL_RISE])], shown)
-        parts.append(found[found["rival"] == FULL_RISE])
-    return means, pd.concat(parts)
 
 
 def facts(folder: Path) -> dict[str, str]:
@@ -74,7 +46,10 @@ def facts(folder: Path) -> dict[str, str]:
     }
     found |= {"claims": in_words(len(verdicts)), "photographs": f"{int(means['n'].max()):,}"}
     found |= {f"{key}_first": value.capitalize() for key, value in found.items()}
-    return found | {"brightness": brightness(folder)}
+    curves = pd.read_csv(folder / "summary" / "convergence.csv")
+    found |= {"classifiers": in_words(len(backbones_of(folder)))}
+    found |= {"validation": f"{int(curves['n'].max()):,}", "lengths_best": best_lengths(curves)}
+    return found | {"brightness": brightness(folder), "best": best_variants(folder)}
 
 
 def settings(config: dict[str, Any]) -> dict[str, str]:
@@ -154,15 +129,37 @@ def in_words(count: int) -> str:
     return SEVERAL[count] if count < len(SEVERAL) else str(count)
 
 
+def longest(curves: pd.DataFrame) -> pd.DataFrame:
+    """Take each recipe's AD(50) after its longest training, a row for each classifier."""
+    curves = curves[(curves["measure"] == "ad") & (curves["v"] == 50)]
+    return curves.sort_values("steps").groupby(["method", "backbone"], sort=False).tail(1)
+
+
+def best_lengths(curves: pd.DataFrame) -> str:
+    """Say which recipe has the least AD(50) after its longest training on each classifier."""
+    found: dict[str, list[str]] = {}
+    for row in records(longest(curves).sort_values("mean").drop_duplicates("backbone")):
+        found.setdefault(shown_name(row["method"]), []).append(shown_name(row["backbone"]))
+    return listed([f"{best} on {listed(names)}" for best, names in found.items()])
+
+
+def best_variants(folder: Path) -> str:
+    """Name the variant that is best in AD(50), with the classifiers that it is best on."""
+    means, _ = read_scores(folder)
+    found: dict[str, list[str]] = {}
+    for backbone in backbones_of(folder):
+        found.setdefault(best_variant(means, backbone), []).append(shown_name(backbone))
+    return listed([f"{plain(best)} (`{best}`) on {listed(on)}" for best, on in found.items()])
+
+
 def lengths_table(folder: Path) -> str:
     """Write each recipe's AD(50) after its longest training, on validation photographs."""
     curves = pd.read_csv(folder / "summary" / "convergence.csv")
-    curves = curves[(curves["measure"] == "ad") & (curves["v"] == 50)]
-    last = curves.sort_values("steps").groupby(["method", "backbone"], sort=False).tail(1)
+    last = longest(curves)
     backbones = list(curves["backbone"].unique())
     rows = []
     for method in curves["method"].unique():
-        cells = [f"`{method}`"]
+        cells = [shown_name(method)]
         for backbone in backbones:
             found = last[(last["method"] == method) & (last["backbone"] == backbone)]
             cells.append("")
@@ -200,7 +197,7 @@ def classifier_page(folder: Path, backbone: str) -> str:
     rest = [m for m in methods if m not in first]
     return (
         f"# {shown_name(backbone)} on photographs\n\n"
-        f"**In AD(50) the paper's recipe is {paper}; the best variant, `{best}`, is {variant}.** "
+        f"**In AD(50) the paper's recipe is {paper}; the best variant, {plain(best)}, is {variant}.** "
         f"RISE has {{{{ masks }}}} masks among them.{more}\n\n"
         f"```{{image}} {FIGURES}/forest-ad50-{backbone}.svg\n:alt: T-TAME's paired difference in AD(50) "
         f"to each rival, {shown_name(backbone)}\n```\n\n"
@@ -213,8 +210,8 @@ def classifier_page(folder: Path, backbone: str) -> str:
         "## ROAD\n\n"
         f"```{{image}} {FIGURES}/road-{backbone}.svg\n:alt: Confidence over the share of pixels "
         f"imputed, for each method, {shown_name(backbone)}\n```\n\n"
-        "*The most relevant pixels are imputed first on the left (lower is better), the least "
-        "relevant first on the right (higher is better).*\n"
+        "*On the left the most relevant pixels are imputed first: the best curve falls fastest. On "
+        "the right the least relevant are: the best stays up longest. Grey are all other methods.*\n"
     )
 
 
@@ -222,33 +219,38 @@ def scores_table(means: pd.DataFrame, methods: list[str]) -> str:
     """Write the means of some methods with half their intervals, a row for each method."""
     cells = {(row["method"], row["measure"], row["v"]): with_half(row) for row in records(means)}
     rows = [
-        [f"`{method}`", *(cells.get((method, *column), "") for column in COLUMNS)]
+        [shown_name(method), *(cells.get((method, *column), "") for column in COLUMNS)]
         for method in methods
     ]
     return table(["method", *COLUMNS.values()], rows)
 
 
 def costs_table(folder: Path) -> str:
-    """Write what an explanation costs on each classifier, for the methods that are read first."""
+    """Write what an explanation takes, a row for each method that is read first."""
     costs = pd.read_csv(folder / "summary" / "costs.csv")
-    costs = costs[costs["method"].isin(["t-tame", *SHOWN])]
-    rows = [
-        [
-            shown_name(row["backbone"]),
-            f"`{row['method']}`",
-            f"{row['forwards']:,.0f}",
-            f"{row['backwards']:,.0f}",
-            f"{row['equivalents']:,.1f}",
-            f"{row['milliseconds']:,.0f}",
-        ]
+    backbones = list(costs["backbone"].unique())
+    cells = {
+        (row["method"], row["backbone"]): f"{row['milliseconds']:,.0f} ms, "
+        f"{row['forwards'] + row['backwards']:,.0f}"
         for row in records(costs)
+    }
+    rows = [
+        [shown_name(method), *(cells.get((method, backbone), "") for backbone in backbones)]
+        for method in ("t-tame", *SHOWN)
     ]
-    return table(["classifier", "method", "forwards", "backwards", "arithmetic", "ms"], rows)
+    return table(["time, passes", *map(shown_name, backbones)], rows)
 
 
-def claims_page(verdicts: dict[str, pd.DataFrame]) -> str:
-    """Write the page of the paper's claims; ``verdicts`` are tables of editions, by their names."""
-    editions = list(verdicts)
+def plain(method: str) -> str:
+    """Say a variant of T-TAME where it is clear that it is one: ``matched masks``."""
+    return shown_name(method).removeprefix(f"{shown_name('t-tame')}, ")
+
+
+def claims_page(folders: dict[str, Path]) -> str:
+    """Write the page of the paper's claims; ``folders`` are editions' results, by what they are."""
+    editions = list(folders)
+    verdicts = {e: pd.read_csv(place / "summary" / "claims.csv") for e, place in folders.items()}
+    decided = {e: deciding_comparisons(read_evidence(place)) for e, place in folders.items()}
     first = verdicts[editions[0]].set_index("number")
     rows = []
     for number in first.index:
@@ -262,9 +264,11 @@ def claims_page(verdicts: dict[str, pd.DataFrame]) -> str:
                 [
                     str(row["number"]),
                     f"{row['as claimed']}, {row['otherwise']}, {row['undecided']}",
-                    str(row["decided by"]),
+                    in_numbers(by) if isinstance(by["left"], str) else "",
                 ]
-                for row in records(verdicts[edition].fillna(""))
+                for row, by in zip(
+                    records(verdicts[edition]), records(decided[edition]), strict=True
+                )
             ],
         )
         for edition in editions
@@ -286,11 +290,6 @@ def claims_page(verdicts: dict[str, pd.DataFrame]) -> str:
     )
 
 
-def backbones_of(folder: Path) -> list[str]:
-    """List the classifiers that an edition has scores of, in its order."""
-    return list(read_scores(folder)[0]["backbone"].unique())
-
-
 def folder_page(results: Path, backbone: str, notebooks: list[str]) -> str:
     """Write the page in front of a classifier's notebooks: how T-TAME stands, and links."""
     means, differences = read_scores(results)
@@ -307,56 +306,6 @@ def folder_page(results: Path, backbone: str, notebooks: list[str]) -> str:
         "95 % intervals; in per cent.*\n\n"
         f"The notebooks, as they ran:\n\n{links}"
     )
-
-
-def write_figures(folder: Path, place: Path) -> None:
-    """Draw an edition's figures into a folder of the book: forest plots, costs, claims, ROAD."""
-    theme()
-    place.mkdir()
-    means, differences = read_scores(folder)
-    roles = {name: cast_roles(means[means["backbone"] == name]) for name in backbones_of(folder)}
-
-    def draw_forest(name: str, measure: str, v: float, shown: dict[str, dict[str, str]]) -> None:
-        of = (differences["measure"] == measure) & (differences["v"] == v)
-        rows = differences[of & differences["backbone"].isin(list(shown))]
-        save(forest_plot(rows, measure, v, shown), place / f"forest-{name}.svg", rows)
-
-    for name, (measure, v) in FOREST.items():
-        draw_forest(name, measure, v, roles)
-    costs = pd.read_csv(folder / "summary" / "costs.csv")
-    save(quality_cost(means, costs, roles), place / "quality-cost.svg", cost_points(means, costs))
-    deciding = deciding_comparisons(read_evidence(folder))
-    save(verdict_strip(deciding), place / "verdicts.svg", deciding)
-    for backbone, own in roles.items():
-        draw_forest(f"ad50-{backbone}", "ad", 50, {backbone: own})
-        curves = pd.read_csv(folder / backbone / "road.csv")
-        curves = curves[curves["measure"].isin(list(ROAD))]
-        save(perturbation_curves(curves, list(ROAD), own), place / f"road-{backbone}.svg", curves)
-
-
-def save(figure: Figure, file: Path, data: pd.DataFrame) -> None:
-    """Write a figure as SVG and as PDF, and what it shows as CSV beside it."""
-    figure.savefig(file, metadata={"Date": None})
-    figure.savefig(file.with_suffix(".pdf"), metadata={"CreationDate": None})
-    data.to_csv(file.with_suffix(".csv"), index=False)
-    plt.close(figure)
-
-
-def read_evidence(folder: Path) -> pd.DataFrame:
-    """Read an edition's comparisons; older ones say bound and side in words alone, ``< -5``."""
-    compared = pd.read_csv(folder / "summary" / "claims-evidence.csv").fillna({"right": ""})
-    if "bound" not in compared:
-        words = compared["claimed"].str.extract(r"^([<>]=?) (.*)$")
-        compared["bound"] = words[1].astype(float).fillna(0.0)
-        compared["towards"] = words[0].str.startswith("<").map({True: -1, False: 1}).fillna(1)
-    return compared
-
-
-def write_drawing(file: Path) -> None:
-    """Draw the method as it is for the paper's ResNet-50."""
-    theme()
-    explainer = TTAME(load_backbone("resnet50", None))
-    save(architecture(explainer), file, architecture_parts(explainer))
 
 
 def records(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import boxes
 
 from ttame_book.editions import counts, hours
 from ttame_book.editions.edition import Edition
+from ttame_book.report.names import shown_name
 from ttame_core.errors import TTAMEError
 
 ROOT = Path(__file__).parents[1]
@@ -122,7 +123,7 @@ def contents(pages: list[str]) -> str:
             of_backbones = [p for p in pages if p.endswith(f"/{name}")]
             if name in pages:
                 places.append(f"[overview](/{name})")
-            places += [f"[{p.rpartition('/')[0]}](/{p})" for p in of_backbones]
+            places += [f"[{shown_name(p.rpartition('/')[0])}](/{p})" for p in of_backbones]
         rows.append(f"| {item} | {what} | {', '.join(places)} |")
     return (
         "# The paper's tables and figures\n\nWhere each of them is in this book, computed for this edition's "

@@ -15,18 +15,20 @@ import boxes
 import chapters
 import listings
 import nbformat
-import pandas as pd
+import plots
 import yaml
 from PIL import Image
 
 from ttame_book.editions.configuration import Configuration
 from ttame_book.report import explorer
+from ttame_book.report.names import shown_name
 
 PROSE = Path(__file__).parent
 NOTEBOOKS = PROSE.parent / "notebooks"
 COMMITTED = PROSE.parent / "results" / "imagenette"
 SUMMARY = "imagenette-summary"  # its summary in the book
 RATES = PROSE.parent / "benchmarks" / "results"
+MOST_ROWS = 20  # of a table that is read on a page: longer ones are looked up in
 HIDDEN = {"parameters", "injected-parameters"}  # the box on top of the page has them
 REFERENCE = (
     *("measures", "methods", "images", "contents", "situations", "families", "costs"),
@@ -133,18 +135,18 @@ def main(results: Path, title: str) -> None:
 def write_photographs(results: Path, book: Path) -> list[str]:
     """Write the pages on committed scores; return the names of the classifiers' pages."""
     shutil.copytree(COMMITTED / "summary", book / SUMMARY, ignore=shutil.ignore_patterns(".*"))
-    chapters.write_figures(COMMITTED, book / chapters.FIGURES)
-    chapters.write_drawing(book / chapters.FIGURES / "method.svg")
+    plots.write_figures(COMMITTED, book / plots.FIGURES)
+    plots.write_drawing(book / plots.FIGURES / "method.svg")
     for name, text in (
         ("answer", chapters.answer_table(COMMITTED)),
         ("lengths", chapters.lengths_table(COMMITTED)),
         ("costs-shown", chapters.costs_table(COMMITTED)),
     ):
         (book / f"{name}.md").write_text(text)
-    verdicts = {"on photographs": pd.read_csv(COMMITTED / "summary" / "claims.csv")}
-    if results.name != "imagenette":
-        verdicts[f"in {results.name}"] = pd.read_csv(results / "summary" / "claims.csv")
-    (book / "claims.md").write_text(chapters.claims_page(verdicts))
+    judged = {"on photographs": COMMITTED}
+    if results.name != COMMITTED.name:
+        judged[f"in {results.name}"] = results
+    (book / "claims.md").write_text(chapters.claims_page(judged))
     names = []
     for backbone in chapters.backbones_of(COMMITTED):
         names.append(f"photographs-{backbone}")
@@ -176,7 +178,8 @@ def page(folder: Path, target: Path, published: boxes.Repository) -> dict[str, A
     latest = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     texts = {cell.id: cell.source for cell in latest.cells if cell.cell_type == "markdown"}
     for cell in notebook.cells:
-        cell.source = texts.get(cell.id, cell.source)
+        if cell.cell_type == "markdown":
+            cell.source = texts.get(cell.id, cell.source)
     manifest = json.loads((folder / f"{name}.json").read_text())
     captions = {cell.id for cell in latest.cells if "caption" in cell.metadata.get("tags", [])}
     for cell, following in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
@@ -186,20 +189,29 @@ def page(folder: Path, target: Path, published: boxes.Repository) -> dict[str, A
             tags.add("remove-cell")
         elif cell.cell_type == "code":
             tags.add("hide-input")
-        if any("<table" in str(o.get("data", {}).get("text/html")) for o in outputs):
+        if rows := max((rows_of(output) for output in outputs), default=0):
             tags.add("full-width")
+        if rows > MOST_ROWS:  # behind the fold that the code is behind
+            tags.add("hide-output")
+            cell.metadata["mystnb"] = {
+                "code_prompt_show": f"show the table, {rows} rows, and its code"
+            }
         if tags:
             cell.metadata["tags"] = sorted(tags)
         if outputs:
             cell.outputs = [o for o in outputs if not o.get("metadata", {}).get("progress")]
             for output in cell.outputs:
                 lighten(output.get("data", {}))
-        if following and following.id in captions:  # the figure's text for who cannot see it
-            alt = following.source.split("\n\n")[0].replace("*", "").replace("\n", " ")
-            cell.metadata["mystnb"] = {"image": {"alt": alt}}
+        if following and following.id in captions:
+            caption, _, rest = following.source.partition("\n\n")
+            if not any(map(shows, cell.get("outputs", [{}]))):  # this edition has none
+                following.source = rest
+            else:  # the figure's text for who cannot see it
+                alt = caption.replace("*", "").replace("\n", " ")
+                cell.metadata.setdefault("mystnb", {})["image"] = {"alt": alt}
     if "backbone" in manifest["parameters"]:
-        first = notebook.cells[0]
-        first.source = first.source.replace("\n", f": {manifest['parameters']['backbone']}\n", 1)
+        first, of_what = notebook.cells[0], shown_name(manifest["parameters"]["backbone"])
+        first.source = first.source.replace("\n", f": {of_what}\n", 1)
     target.parent.mkdir(parents=True, exist_ok=True)
     book, files = find_book(target), []
     for file in (output for output in manifest["outputs"] if Path(output).suffix in boxes.KINDS):
@@ -212,6 +224,16 @@ def page(folder: Path, target: Path, published: boxes.Repository) -> dict[str, A
     notebook.cells[1:1] = [box, installing(published)]
     nbformat.write(notebook, target)
     return {**manifest, "page": place}
+
+
+def rows_of(output: dict[str, Any]) -> int:
+    """Count the rows of a table that a cell has shown, its head's too; 0 where it shows none."""
+    return str(output.get("data", {}).get("text/html", "")).count("<tr")
+
+
+def shows(output: dict[str, Any]) -> bool:
+    """Tell what is shown from what is printed."""
+    return output.get("output_type") != "stream"
 
 
 def installing(published: boxes.Repository) -> Any:

@@ -221,7 +221,7 @@
     const image = of.images[Number(state.image)];
     const names = Object.keys(image.methods).map((name) => [name, name]);
     choose("method", names);
-    choose("second", [["none", "none"], ...names.filter(([name]) => name !== state.method)], "rise");
+    choose("second", [["none", "none"], ...names.filter(([name]) => name !== state.method)], "RISE");
     choose("class", image.classes.map(({ name }, i) => [i, `${name} (${["predicted", "runner-up"][i]})`]));
     state.keep = String(Math.min(100, Math.max(1, Math.round(Number(state.keep)) || 15)));
     at("keep").value = state.keep;

@@ -36,6 +36,23 @@ def edition(tmp_path):
     ]
     columns = ["number", "claim", "verdict", "as claimed", "otherwise", "undecided", "decided by"]
     pd.DataFrame(claims, columns=columns).to_csv(summary / "claims.csv", index=False)
+    curves = [
+        ("net", method, steps, measure, 50, 30, mean - steps / 100)
+        for method, mean in (("t-tame", 50), ("t-tame-warm", 45))
+        for steps in (0, 1000)
+        for measure in ("ad", "ic")
+    ]
+    columns = ["backbone", "method", "steps", "measure", "v", "n", "mean"]
+    pd.DataFrame(curves, columns=columns).to_csv(summary / "convergence.csv", index=False)
+    costs = {"method": ["t-tame", "rise"], "backbone": "net", "forwards": [1, 8000]}
+    costs |= {"backwards": [0, 1], "milliseconds": [18.94, 120000]}
+    pd.DataFrame(costs).to_csv(summary / "costs.csv", index=False)
+    sides = ("t-tame", "rise", 40, 50, -10, -12, -8, "< 0", 60, 1.5, "as claimed")
+    evidence = [(number, "net", "ad", 50, *sides) for number in range(1, 13)]
+    columns = ["claim", "backbone", "measure", "v", "left", "right", "left_mean", "right_mean"]
+    columns += ["difference", "low", "high", "claimed", "images", "clearness", "outcome"]
+    table = pd.DataFrame(evidence, columns=columns)
+    table.to_csv(summary / "claims-evidence.csv", index=False)
     return tmp_path
 
 
@@ -49,7 +66,10 @@ def test_the_first_page_counts_the_verdicts_and_the_photographs(edition):
     told = {"confirmed": "three", "not_confirmed": "seven", "undecided": "two"}
     told |= {"not_applicable": "none", "claims": "twelve", "photographs": "60"}
     told |= {f"{key}_first": word.capitalize() for key, word in told.items()}
-    assert found == told | {"brightness": "It is not compared."}
+    told |= {"classifiers": "one", "validation": "30"}
+    told |= {"lengths_best": "T-TAME, warm start on net", "brightness": "It is not compared."}
+    told |= {"best": "warm start (`t-tame-warm`) on net"}
+    assert found == told
 
 
 def test_the_control_that_knows_no_classifier_is_compared_in_words(edition):
@@ -123,21 +143,28 @@ def test_a_classifiers_page_has_each_method_once_and_controls_with_the_first(edi
     )
     first, rest = text.split("{dropdown}")
     names = [row[0] for row in rows_of(first)[2:]]
-    assert names == ["`t-tame`", "`t-tame-warm`", "`grad-cam`", "`rise`", "`iia`", "`random`"]
+    shown = ["T-TAME", "T-TAME, warm start", "Grad-CAM", "RISE", "IIA", "Random map (control)"]
+    assert names == shown
     assert rows_of(rest)[2:] == []
-    assert rows_of(first)[2] == ["`t-tame`", *["40.0 ±2.0"] * 6]
+    assert rows_of(first)[2] == ["T-TAME", *["40.0 ±2.0"] * 6]
+
+
+def test_a_methods_row_says_what_an_explanation_takes(edition):
+    head, _, first, *rest = rows_of(chapters.costs_table(edition))
+    assert head == ["time, passes", "net"] and first == ["T-TAME", "19 ms, 1"]
+    assert ["RISE", "120,000 ms, 8,001"] in rest and ["IIA", ""] in rest
 
 
 def test_the_page_of_claims_has_a_verdict_of_each_edition(edition):
-    verdicts = pd.read_csv(edition / "summary" / "claims.csv")
-    text = chapters.claims_page({"on photographs": verdicts, "in demo": verdicts[::-1]})
+    text = chapters.claims_page({"on photographs": edition, "in demo": edition})
     assert (
         "**On photographs: 7 not confirmed, 3 confirmed, 2 undecided at this sample size.**" in text
     )
     rows = rows_of(text.split("\n## ")[0])[2:]
     assert rows[0] == ["1", "confirmed", "confirmed", "what 1 says"]
     assert [row[0] for row in rows] == [str(n) for n in range(1, 13)]
-    assert rows_of(text.split("\n## ")[1])[2] == ["1", "4, 3, 2", "what decides 1"]
+    decides = "net, AD(50): T-TAME 40, RISE 50; difference -10 [-12, -8]; claimed < 0"
+    assert rows_of(text.split("\n## ")[1])[2] == ["1", "4, 3, 2", decides]
 
 
 def test_the_page_before_the_notebooks_links_them_and_says_where_there_are_no_scores(edition):

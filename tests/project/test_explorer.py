@@ -141,8 +141,8 @@ def page(made, tmp_path_factory):
 
 
 STEPS = (
-    ("reference", "grad-cam"),
-    ("reference", "t-tame"),
+    ("reference", "Grad-CAM"),
+    ("reference", "T-TAME"),
     ("v", "15"),
     ("keep", "33"),
     ("class", "1"),
@@ -188,23 +188,23 @@ def test_the_reference_turns_the_differences_round(seen):
     first, of_grad_cam, _, at_15, *_ = seen[0]
     assert first["finding"] == first["title"]
     assert (
-        "t-tame on cnn, AD(50) ↓: better than 1 of 2 methods, worse than 0; with 1 no"
+        "T-TAME on cnn, AD(50) ↓: better than 1 of 2 methods, worse than 0; with 1 no"
         in first["finding"]
     )
     assert "n = 40 to 500 images" in first["finding"] and first["filled"] == 2
     assert first["table"] == [
         [
-            "grad-cam",
-            "t-tame is better",
+            "Grad-CAM",
+            "T-TAME is better",
             f"{MINUS}12.5",
             f"{MINUS}14.0 to {MINUS}11.0",
             "500",
             "< 0.001",
         ],
-        ["rise", "no difference proven", "+30.0", f"{MINUS}6.0 to +31.0", "40", "0.20"],
+        ["RISE", "no difference proven", "+30.0", f"{MINUS}6.0 to +31.0", "40", "0.20"],
         [
-            "random",
-            "t-tame is better",
+            "Random map",
+            "T-TAME is better",
             f"{MINUS}30.0",
             f"{MINUS}31.0 to {MINUS}29.0",
             "500",
@@ -212,7 +212,7 @@ def test_the_reference_turns_the_differences_round(seen):
         ],  # a control
     ]
     assert of_grad_cam["table"] == [
-        ["t-tame", "t-tame is better", "+12.5", "+11.0 to +14.0", "500", "< 0.001"]
+        ["T-TAME", "T-TAME is better", "+12.5", "+11.0 to +14.0", "500", "< 0.001"]
     ]
     assert "better than 0 of 1 methods, worse than 1" in of_grad_cam["finding"]
     assert at_15["table"][1][2] == f"{MINUS}5.0" and "AD(15)" in at_15["finding"]
@@ -248,13 +248,13 @@ def test_the_browser_masks_as_the_measures_do(seen, made):
 def test_the_confidence_told_is_that_of_the_nearest_share(seen):
     first, *_, at_33, other_class, _, alone = seen[0]
     assert first["confidences"] == (
-        "Confidence in “cat <b>”. t-tame: 90.0 % before, 51.0 % after; rise: 90.0 % before, "
+        "Confidence in “cat <b>”. T-TAME: 90.0 % before, 51.0 % after; RISE: 90.0 % before, "
         "21.0 % after masking (at v = 15 %)."
     )
     assert "53.0 % after" in at_33["confidences"]
     assert "(at v = 30 %, the nearest to 33 % that was computed)" in at_33["confidences"]
-    assert "Confidence in “dog”. t-tame: 5.0 % before" in other_class["confidences"]
-    assert "rise" not in alone["confidences"]
+    assert "Confidence in “dog”. T-TAME: 5.0 % before" in other_class["confidences"]
+    assert "RISE" not in alone["confidences"]
 
 
 def test_a_view_is_linked_by_its_address(page, seen):

@@ -100,7 +100,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path / "notebooks")
     none = pd.DataFrame()  # all pairs of what is committed take seconds
     monkeypatch.setattr(pages.explorer, "paired_differences", lambda *_: none)
-    monkeypatch.setattr(pages.chapters, "save", save)
+    monkeypatch.setattr(pages.plots, "save", save)
     return tmp_path
 
 
@@ -148,6 +148,29 @@ def test_a_figures_caption_is_its_text_for_those_who_do_not_see_it(made):
     assert "mystnb" not in cells["table"].metadata
 
 
+def test_a_long_table_is_behind_the_fold_of_its_code(project):
+    notebook = a_notebook()
+    long = shown(f"<table>{'<tr><td>1</td></tr>' * (pages.MOST_ROWS + 1)}</table>")
+    notebook.cells[7].outputs = [long]
+    write(project / "results" / "demo_vit", notebook=notebook)
+    made = project / "results" / "book" / f"{NAME}.ipynb"
+    pages.page(project / "results" / "demo_vit", made, NOWHERE)
+    cells = {cell.id: cell for cell in nbformat.read(made, 4).cells}
+    assert tags(cells["table"]) >= {"hide-input", "hide-output"}
+    assert "21 rows" in cells["table"].metadata["mystnb"]["code_prompt_show"]
+    assert "hide-output" not in tags(cells["both"])
+
+
+def test_no_caption_is_left_where_nothing_was_drawn(project):
+    notebook = a_notebook()
+    notebook.cells[5].outputs = [new_output("stream", text="this edition has none")]
+    write(project / "results" / "demo_vit", notebook=notebook)
+    made = project / "results" / "book" / f"{NAME}.ipynb"
+    pages.page(project / "results" / "demo_vit", made, NOWHERE)
+    cells = {cell.id: cell for cell in nbformat.read(made, 4).cells}
+    assert cells["caption"].source == "More of it."
+
+
 def test_words_are_todays_and_code_is_what_ran(made):
     cells, _, _ = made
     assert cells["question"].source == "**Question.** How good now?"
@@ -157,7 +180,7 @@ def test_words_are_todays_and_code_is_what_ran(made):
 def test_a_page_is_titled_by_its_backbone_and_begins_with_how_to_make_it_again(made):
     cells, about, folder = made
     first, box, *_ = cells.values()
-    assert first.source.splitlines()[0] == "# Evaluation: demo_vit"
+    assert first.source.splitlines()[0] == "# Evaluation: Small ViT"
     assert tags(box) == {"reproduce"}
     assert a_manifest()["command"] in box.source
     assert "Commit `abc123+`, 62 s on cpu, float32." in box.source
@@ -336,9 +359,9 @@ def test_the_contents_link_each_table_of_the_paper_to_the_pages_that_there_are()
     )
     rows = {line.split("|")[1].strip(): line for line in told.splitlines() if line.startswith("|")}
     assert "[overview](/12_compare)" in rows["Tables IV, V"]
-    assert "[demo_vit](/demo_vit/05_road), [a](/a/05_road)" in rows["Tables IV, V"]
+    assert "[Small ViT](/demo_vit/05_road), [a](/a/05_road)" in rows["Tables IV, V"]
     assert "04_evaluate" not in rows["Tables IV, V"]
-    assert "[demo_vit](/demo_vit/04_evaluate)" in rows["Tables II, III"]
+    assert "[Small ViT](/demo_vit/04_evaluate)" in rows["Tables II, III"]
     assert "/" not in rows["Figure 15"].partition("methods")[2]  # no such page
 
 
@@ -370,6 +393,7 @@ def test_the_book_has_every_page_that_ran_and_lists_each_once(project):
         "means",
         "differences",
         "claims",
+        "claims-evidence",
     ):  # of other classifiers: those here are galleries
         shutil.copy(pages.COMMITTED / "summary" / f"{name}.csv", results / "summary")
     (results / "logs").mkdir()

@@ -97,13 +97,10 @@ def test_what_a_killed_run_left_is_in_no_book(tmp_path, monkeypatch):
     (summary / "claims.csv").write_text("number\n")
     monkeypatch.setattr(pages, "COMMITTED", tmp_path)
     written = {name: lambda *_: "" for name in vars(pages.chapters) if not name.startswith("_")}
-    written |= {
-        "facts": lambda _: {},
-        "settings": lambda _: {},
-        "backbones_of": lambda _: [],
-        "FIGURES": "figures",
-    }
+    written |= {"facts": lambda _: {}, "settings": lambda _: {}, "backbones_of": lambda _: []}
     monkeypatch.setattr(pages, "chapters", SimpleNamespace(**written))
+    drawn = SimpleNamespace(write_figures=print, write_drawing=print, FIGURES="figures")
+    monkeypatch.setattr(pages, "plots", drawn)
     monkeypatch.setattr(pages, "page", lambda _, target, __: {"page": target.stem, **a_manifest()})
     (tmp_path / "results" / "summary").mkdir(parents=True)
     shutil.copy(summary / "claims.csv", tmp_path / "results" / "summary")

@@ -83,15 +83,20 @@ def method_styles(names: Iterable[Any] = ()) -> dict[str, dict[str, Any]]:
     return {"palette": palette, "dashes": dashes, "sizes": {**sizes, "t-tame": 3}}
 
 
-def measure_bars(scores: pd.DataFrame) -> Figure:
+def measure_bars(scores: pd.DataFrame, roles: Mapping[str, str]) -> Figure:
     """Draw the methods' means with their intervals, a panel for each measure with a better side.
+
+    Methods that have a role are in colour, all others grey.
 
     Parameters
     ----------
     scores : DataFrame
         One row per image: method, measure, v, value; of one backbone.
+    roles : mapping
+        Methods by their role, as `names.cast_roles` finds them.
     """
-    palette = method_styles(scores["method"].unique())["palette"]
+    coloured = {method: ROLE_COLOURS[role] for role, method in roles.items()}
+    palette = {name: coloured.get(name, GREY) for name in scores["method"].unique()}
     return _bars(_titled(scores, True), 3, (0, 100), hue="method", palette=palette)
 
 

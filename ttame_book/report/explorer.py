@@ -12,6 +12,7 @@ import pandas as pd
 
 from ttame_book.editions.edition import read_result
 from ttame_book.report.intervals import averages, paired_differences
+from ttame_book.report.names import shown_name
 from ttame_core.images.explanation import COLOURS
 from ttame_core.methods.registry import CONTROLS
 from ttame_core.metrics.measures import LOCALISATION, MEASURES, measure_label
@@ -51,7 +52,7 @@ def write_page(results: Path, committed: Path, book: Path) -> bool:
     data: dict[str, Any] = {"sets": sets, "colours": [_rgb(colour) for colour in COLOURS]}
     if (file := summary / "explorer.json").is_file():
         explored = read_result(file, lambda path: json.loads(path.read_text()))
-        data |= {"explored": explored} if explored["classifiers"] else {}
+        data |= {"explored": _explored(explored)} if explored["classifiers"] else {}
     # a name with a tag in it ends no script
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     page.write_text(page.read_text().replace(f">{PLACE}<", f">{text}<"))
@@ -93,10 +94,10 @@ def _sets(summary: Path) -> Iterator[dict[str, Any]]:
         ]
         yield {
             "key": f"{summary.parent.name}/{name}",
-            "name": name,
+            "name": shown_name(name),
             "of": summary.parent.name,
-            "methods": methods,
-            "controls": [method for method in methods if method in CONTROLS],
+            "methods": list(map(_said, methods)),
+            "controls": [_said(method) for method in methods if method in CONTROLS],
             "measures": measures,
         }
 
@@ -120,6 +121,26 @@ def _measure(name: str, differences: pd.DataFrame, methods: list[str]) -> dict[s
         "fallback": FIRST_V,
         "cells": cells,
     }
+
+
+def _explored(found: dict[str, Any]) -> dict[str, Any]:
+    """Put the names for people to what is shown of images."""
+    classifiers = {
+        shown_name(name): {
+            **of,
+            "images": [
+                {**image, "methods": {_said(each): maps for each, maps in image["methods"].items()}}
+                for image in of["images"]
+            ],
+        }
+        for name, of in found["classifiers"].items()
+    }
+    return {**found, "classifiers": classifiers}
+
+
+def _said(method: str) -> str:
+    """Say a method; that it is a control the page adds itself."""
+    return shown_name(method).removesuffix(" (control)")
 
 
 def _rgb(colour: str) -> list[int]:

@@ -13,6 +13,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from ttame_book.editions.runs import Run
+from ttame_book.report.names import shown_name
 from ttame_core.methods.registry import CONTROLS
 from ttame_core.metrics.measures import direction, measure_label
 
@@ -174,19 +175,30 @@ def _by_columns(cells: pd.Series) -> pd.DataFrame:
 
 
 def save_display(run: Run, table: pd.DataFrame | Styler, name: str) -> Styler:
-    """Write a table to be read as CSV, Markdown and LaTeX; return it styled, for the page."""
-    styled = table if isinstance(table, Styler) else as_text(table.style)
+    """Write a table to be read as CSV, Markdown and LaTeX; return it styled, for the page.
+
+    Labels are said by `said`, but in the CSV.
+    """
+    styled = table if isinstance(table, Styler) else as_text(table)
     csv = styled.data.fillna("").to_csv()  # type: ignore[attr-defined]
     run.save_texts({".csv": csv, ".md": markdown(styled), ".tex": latex(styled)}, name)
     return styled
 
 
-def as_text(styled: Styler, missing: str | None = None) -> Styler:
-    """Have a page show cells and labels of a table as they are, tags included."""
+def as_text(table: pd.DataFrame | Styler, missing: str | None = None) -> Styler:
+    """Have a page show a table's cells as they are, tags included, and its labels by `said`."""
+    styled = table if isinstance(table, Styler) else table.style
     styled = styled.format(na_rep=missing, escape="html")
     for axis in (0, 1):
-        styled = styled.format_index(escape="html", axis=axis)  # type: ignore[arg-type]
+        styled = styled.format_index(said, escape="html", axis=axis)  # type: ignore[arg-type]
     return styled
+
+
+def said(label: Any) -> str:
+    """Say a label of a table: methods and classifiers by their names, numbers without zeros."""
+    if isinstance(label, float):
+        return np.format_float_positional(label, trim="-")
+    return shown_name(str(label))
 
 
 def markdown(styled: Styler) -> str:
@@ -195,8 +207,11 @@ def markdown(styled: Styler) -> str:
     for (*row, column), css in table.attrs.get("marks", {}).items():
         sign = "**" if css == MARKS[1] else "*"
         table.loc[tuple(row), column] = f"{sign}{table.loc[tuple(row), column]}{sign}"
-    table = table.reset_index().map(lambda cell: str(cell).replace("|", "\\|"))
-    return table.to_markdown(index=False) + "\n"
+    table = table.rename(index=said, columns=said)
+    table = table.reset_index().map(
+        lambda cell: said(cell) if isinstance(cell, float) else str(cell).replace("|", "\\|")
+    )
+    return table.to_markdown(index=False, disable_numparse=True) + "\n"
 
 
 def latex(styled: Styler) -> str:
@@ -207,7 +222,7 @@ def latex(styled: Styler) -> str:
     texts = frame.select_dtypes(exclude="number").columns
     styled = deepcopy(styled).format(dict.fromkeys(texts, _escaped), na_rep="")
     for axis in (0, 1):
-        styled = styled.format_index(_escaped, axis=axis)  # type: ignore[arg-type]
+        styled = styled.format_index(lambda label: _escaped(said(label)), axis=axis)  # type: ignore[arg-type]
     text = styled.to_latex(
         hrules=True,
         convert_css=True,

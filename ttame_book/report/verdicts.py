@@ -13,8 +13,10 @@ import pandas as pd
 
 from ttame_book.report.claims import CLAIMS, LEVEL, VERDICTS, Cell, Claim, Comparison
 from ttame_book.report.intervals import clearness, simultaneous_intervals
+from ttame_book.report.names import shown_name
 from ttame_book.studies.ablations import Shown
 from ttame_core.classifiers.loading import named_taps
+from ttame_core.metrics.measures import measure_label
 
 CONFIRMED, NOT_CONFIRMED, UNDECIDED, NOT_APPLICABLE = VERDICTS
 BELOW_CHANCE = "below chance"
@@ -182,7 +184,9 @@ def _in_words(test: Comparison, names: Mapping[str, str]) -> dict[str, object]:
     labels = []
     for cell in cells:
         label = f"{cell.method} minus {cell.minus}" if cell.minus else cell.method
-        labels.append(label + (f" on {_backbones([cell], names)[0]}" if len(where) > 1 else ""))
+        if len(where) > 1:
+            label = f"{shown_name(label)} on {shown_name(_backbones([cell], names)[0])}"
+        labels.append(label)
     left, right = [*labels, ""][:2]
     place = {"backbone": ", ".join(where), "measure": test.left.measure, "v": test.left.v}
     return {**place, "left": left, "right": right}
@@ -236,9 +240,6 @@ def _excused(claim: Claim, rows: pd.DataFrame) -> pd.Index:
 def _verdict(claim: Claim, rows: pd.DataFrame, names: Mapping[str, str]) -> dict[str, object]:
     clear = _clearness(rows)
     verdict, decides, _ = _decide(claim, rows)
-    deciding = "" if decides is None else _in_numbers(decides)
-    if deciding and verdict == NOT_APPLICABLE:
-        deciding = f"{decides['outcome']}: {deciding}"  # type: ignore[index]
     cells = (cell for test in (*claim.tests, *claim.mixed) for cell in (test.left, test.right))
     return {
         "number": claim.number,
@@ -248,22 +249,25 @@ def _verdict(claim: Claim, rows: pd.DataFrame, names: Mapping[str, str]) -> dict
         "as claimed": int((clear > 1).sum()),
         "otherwise": int((clear < -1).sum()),
         "undecided": int(clear.between(-1, 1).sum()),
-        "decided by": deciding,
+        "decided by": "" if decides is None else in_numbers(decides),
     }
 
 
-def _in_numbers(row: pd.Series) -> str:
+def in_numbers(row: Mapping[str, Any] | pd.Series) -> str:
     """Put a comparison in short: means, their difference with its interval, what is claimed."""
 
     def short(column: str) -> str:
         return f"{row[column]:.0f}" if abs(row[column]) >= 100 else f"{row[column]:.3g}"
 
-    place = f"{row['backbone']}, {row['measure']}" + (f"({row['v']:g})" if row["v"] else "")
+    left, right = map(shown_name, (row["left"], row["right"]))
+    where = ", ".join(map(shown_name, row["backbone"].split(", ")))
+    place = f"{where}, {measure_label(row['measure'], row['v']).rstrip(' ↑↓')}"
     if row["outcome"] == "missing":
-        return f"{place}, {row['left']}" + (f" against {row['right']}" if row["right"] else "")
-    text = f"{place}: {row['left']} {short('left_mean')}"
-    if row["right"]:
-        text += f", {row['right']} {short('right_mean')}; difference {short('difference')}"
+        return f"missing: {place}, {left}" + (f" against {right}" if right else "")
+    why = f"{BELOW_CHANCE}: " if row["outcome"] == BELOW_CHANCE else ""
+    text = f"{why}{place}: {left} {short('left_mean')}"
+    if right:
+        text += f", {right} {short('right_mean')}; difference {short('difference')}"
     if row["low"] <= row["high"]:  # no count
         text += f" [{short('low')}, {short('high')}]"
     return f"{text}; claimed {row['claimed']}"

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgba
 from tests.ttame_book.report.examples import scores
 from ttame_book.report import charts
 from ttame_book.report.intervals import bootstrap_interval
-from ttame_book.report.names import ROLES
+from ttame_book.report.names import GRAD_CAM, RECIPE, ROLES
 from ttame_core.methods.registry import CONTROLS, METHODS
 from ttame_core.recipes import TRAINED
 
@@ -37,19 +37,20 @@ def test_bars_are_the_means_of_the_scores_with_their_intervals():
     own["value"] += 12.0 * (own["image_id"] == "i11")  # so that mean and median differ
     told = [own, own.assign(measure="ic", value=own["value"] + 1)]
     aside = [own.assign(measure=measure) for measure in ("invalid", "confidence")]
-    figure = charts.measure_bars(pd.concat([*told, *aside]))
+    roles = {RECIPE: "t-tame", GRAD_CAM: "grad-cam"}
+    figure = charts.measure_bars(pd.concat([*told, *aside]), roles)
     assert [axis.get_title() for axis in figure.axes] == ["AD(15) ↓", "IC(15) ↑"]
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["T-TAME", "Grad-CAM", "All ones (control)"]
     methods = ["t-tame", "grad-cam", "all-ones"]
     figure.canvas.draw()
     assert not any(tick.label1.get_visible() for tick in figure.axes[1].yaxis.get_major_ticks())
-    palette = charts.method_styles()["palette"]
+    colours = [*map(charts.ROLE_COLOURS.get, roles), charts.GREY]
     for axis, more in zip(figure.axes, (0, 1), strict=True):
         bars, ends = bars_of(axis)
         for row, lowest in enumerate((10, 20, 0)):
             assert bars[row].get_width() == pytest.approx(lowest + 2.5 + more)
-            assert bars[row].get_facecolor() == to_rgba(palette[methods[row]])
+            assert bars[row].get_facecolor() == to_rgba(colours[row])
             values = own["value"][own["method"] == methods[row]].to_numpy() + more
             assert ends[row] == pytest.approx(bootstrap_interval(values), abs=0.3)
     plt.close(figure)
@@ -59,7 +60,7 @@ def test_bars_bear_with_missing_values_and_single_images():
     few = scores()[scores()["backbone"] == "a"]
     few = few[(few["method"] != "t-tame") | (few["image_id"] == "i01")]
     few.loc[few["method"] == "grad-cam", "value"] = np.nan
-    figure = charts.measure_bars(few)
+    figure = charts.measure_bars(few, {})
     bars, ends = bars_of(figure.axes[0])
     widths = {row: bar.get_width() for row, bar in bars.items() if bar.get_width()}
     assert widths == {0: 11, 2: pytest.approx(1.5)}

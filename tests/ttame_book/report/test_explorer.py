@@ -10,6 +10,7 @@ import pytest
 
 from ttame_book.report import explorer
 from ttame_book.report.intervals import paired_differences
+from ttame_book.report.names import shown_name
 from ttame_core.errors import TTAMEError
 
 TEMPLATE = '# Explorer\n<script id="explorer-data">DATA</script>\n'
@@ -60,8 +61,10 @@ def test_the_page_has_every_pair_of_methods_once(book, tmp_path):
     results = edition(tmp_path / "demo")
     assert explorer.write_page(results, tmp_path / "none", book)
     (found,) = data(book)["sets"]
-    assert found["key"] == "demo/demo_vit" and found["controls"] == ["random"]
-    assert set(found["methods"]) == set(METHODS)
+    assert found["key"] == "demo/demo_vit" and found["controls"] == ["Random map"]
+    assert found["name"] == "Small ViT"
+    shown = {shown_name(method).removesuffix(" (control)") for method in METHODS}
+    assert set(found["methods"]) == shown
     measures = {m["key"]: m for m in found["measures"]}
     assert set(measures) == {"ad", "energy", "mean morf"}  # coverage has no better side
     assert measures["ad"]["direction"] == -1 and measures["energy"]["direction"] == 1
@@ -82,7 +85,9 @@ def test_the_differences_of_t_tame_are_those_told_everywhere(book, tmp_path):
     one = told[(told["measure"] == "ad") & (told["v"] == 50) & (told["rival"] == "rise")].iloc[0]
     place = found["methods"].index
     cell = found["measures"][0]["cells"][1]
-    row = next(r for r in cell["rows"] if r[:2] == [place(one["method"]), place("rise")])
+    row = next(
+        r for r in cell["rows"] if r[:2] == [place(shown_name(one["method"])), place("RISE")]
+    )
     assert row[2:6] == [12, *(round(one[name], 2) for name in ("difference", "low", "high"))]
     assert row[6] == pytest.approx(one["p"], rel=0.01)
 
@@ -91,7 +96,7 @@ def test_another_edition_stands_beside_it_even_without_scores_of_images(book, tm
     committed = edition(tmp_path / "imagenette", scores=False, backbone="vgg16") / "summary"
     explorer.write_page(edition(tmp_path / "demo"), committed, book)
     first, second = data(book)["sets"]
-    assert (first["name"], first["of"], second["of"]) == ("vgg16", "imagenette", "demo")
+    assert (first["name"], first["of"], second["of"]) == ("VGG-16", "imagenette", "demo")
     assert len(first["measures"][0]["cells"][0]["rows"]) == 7  # 4 of t-tame, 3 of t-tame-warm
 
 

@@ -1,5 +1,7 @@
 """Tables to read, and the forms in which they are written."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -44,9 +46,12 @@ def test_a_table_is_written_as_csv_markdown_and_latex_with_its_marks(run, tmp_pa
     assert "*" not in csv and "nan" not in csv + markdown + latex
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in markdown.splitlines()]
     assert rows[0] == ["backbone", "method", "images", "AD(50) ↓", "IC(50) ↑"]
-    assert rows[2] == ["a", "t-tame", "20", "**10.0 ±0.5**", "*40.0 ±0.5*"]
-    assert rows[3] == ["a", "rise", "20", "*30.0 ±0.5*", "**60.0 ±0.5**"]
-    assert rows[4] == ["a", "all-ones", "20", "0.0 ±0.5", ""]
+    assert rows[2] == ["a", "T-TAME", "20", "**10.0 ±0.5**", "*40.0 ±0.5*"]
+    assert rows[3] == ["a", "RISE", "20", "*30.0 ±0.5*", "**60.0 ±0.5**"]
+    assert rows[4] == ["a", "All ones (control)", "20", "0.0 ±0.5", ""]
+    assert (
+        "& T-TAME &" in latex and "<th" in styled.to_html() and ">T-TAME</th>" in styled.to_html()
+    )
     assert r"\bfseries 10.0 $\pm$0.5" in latex and r"\itshape 30.0 $\pm$0.5" in latex
     assert r"\toprule" in latex and r"b\_c" in latex and r"AD(50) $\downarrow$" in latex
     assert "±" not in latex and "↓" not in latex
@@ -175,9 +180,9 @@ def test_marks_are_there_in_markdown_too():
     means = means_table(scores(), by=["backbone", "method"])
     rows = tables.markdown(tables.best_marked(means)).splitlines()[2:]
     cells = {tuple(r.split("|")[i].strip() for i in (1, 2)): r.split("|")[-2].strip() for r in rows}
-    assert cells["a", "t-tame"].startswith("**11.5 ±") and cells["a", "t-tame"].endswith("**")
-    assert cells["b", "grad-cam"].startswith("*21.5 ±")
-    assert cells["a", "all-ones"].startswith("1.5 ±")  # a control
+    assert cells["a", "T-TAME"].startswith("**11.5 ±") and cells["a", "T-TAME"].endswith("**")
+    assert cells["b", "Grad-CAM"].startswith("*21.5 ±")
+    assert cells["a", "All ones (control)"].startswith("1.5 ±")  # a control
 
 
 def test_ties_are_marked_alike_and_the_next_value_is_second():
@@ -200,6 +205,16 @@ def test_a_handful_of_images_has_no_best():
     few = scores()
     few = few[few["image_id"] < "i09"]
     assert marked(means_table(few, by=["backbone", "method"])) == {}
+
+
+def test_labels_that_are_numbers_have_no_zeros_behind_them():
+    index = pd.MultiIndex.from_tuples([(0.00003, 100), (0.03, 312)], names=["max_lr", "steps"])
+    styled = tables.as_text(pd.DataFrame({"t-tame": ["a", "b"]}, index))
+    shown = re.findall("<th[^>]*>([^<]*)</th>", styled.to_html())
+    assert [text for text in shown if text[:1].isdigit()] == ["0.00003", "100", "0.03", "312"]
+    assert "T-TAME" in shown
+    lines = tables.markdown(styled).splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == ["0.00003", "0.03"]
 
 
 def test_latex_has_booktabs_and_the_marks():

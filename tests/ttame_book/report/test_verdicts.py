@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from ttame_book.report.claims import CLAIMS, FAMILIES, RIVALS, Cell, Claim, Comparison, _best
+from ttame_book.report.names import shown_name
 from ttame_book.report.verdicts import compare, deciding_comparisons, evidence, verdicts
 
 COLUMNS = ["backbone", "table", "method", "measure", "v", "image_id", "value"]
@@ -154,9 +155,9 @@ def test_a_lead_that_would_go_below_chance_is_not_asked_for():
         means | {("demo_vit", "t-tame", "morf", 90): 90}
     )  # whatever the lead, not best
     for of, chance, expected, reason in (
-        (scores, 10, ABSENT, "below chance: demo_vit, morf(30): t-tame"),
-        (scores, 0.1, NO, "demo_vit, morf(30): t-tame"),
-        (worse, 10, NO, "demo_vit, morf(90): t-tame"),
+        (scores, 10, ABSENT, "below chance: Small ViT, MoRF(30): T-TAME"),
+        (scores, 0.1, NO, "Small ViT, MoRF(30): T-TAME"),
+        (worse, 10, NO, "Small ViT, MoRF(90): T-TAME"),
     ):
         compared = compare(of, NAMES, chance={"demo_vit": chance})
         judged = verdicts(compared, NAMES).set_index("number").loc[6]
@@ -244,7 +245,8 @@ def test_a_claim_of_which_a_part_is_missing_is_not_judged(number, missing):
     claim = CLAIMS[number - 1]
     found = judged(claim, images_of(means))
     assert found["verdict"] == ABSENT
-    assert found["decided by"].startswith("missing: ") and missing[0] in found["decided by"]
+    assert found["decided by"].startswith("missing: ")
+    assert shown_name(missing[0]) in found["decided by"]
     assert found["otherwise"] == 0 or number == 3
 
 
@@ -330,7 +332,7 @@ def test_counts_are_exact():
 
     assert of(1.0, True, 1)["verdict"] == of(100.0, False, 100)["verdict"] == YES
     assert of(1.02, True, 1)["verdict"] == of(99.9, False, 100)["verdict"] == NO
-    assert of(8000.0, False, 100)["decided by"] == "vgg16, forwards: t-tame 8000; claimed >= 100"
+    assert of(8000.0, False, 100)["decided by"] == "VGG-16, forwards: T-TAME 8000; claimed >= 100"
 
 
 def test_what_decides_is_the_clearest_against_or_the_least_clear():
@@ -338,12 +340,12 @@ def test_what_decides_is_the_clearest_against_or_the_least_clear():
         return judged(BEST, ad(**methods))["decided by"]
 
     near, far = LOW + 3 + NOISE / 10, LOW + 20 + NOISE / 10
-    assert by(tame=LOW, rise=far, iia=near).startswith("demo_vgg, ad(15): t-tame 20.2, iia 23.2")
-    assert "rise" in by(tame=LOW, rise=LOW + NOISE, iia=near)
-    assert "iia" in by(tame=LOW, rise=LOW - 3 + NOISE / 10, iia=LOW - 20 + NOISE / 10)
+    assert by(tame=LOW, rise=far, iia=near).startswith("Small VGG, AD(15): T-TAME 20.2, IIA 23.2")
+    assert "RISE" in by(tame=LOW, rise=LOW + NOISE, iia=near)
+    assert "IIA" in by(tame=LOW, rise=LOW - 3 + NOISE / 10, iia=LOW - 20 + NOISE / 10)
     flat = by(tame=np.full(20, 6.25), iia=np.full(20, 7.0))
     assert flat == (
-        "demo_vgg, ad(15): t-tame 6.25, iia 7; difference -0.75 [-0.75, -0.75]; claimed < 0"
+        "Small VGG, AD(15): T-TAME 6.25, IIA 7; difference -0.75 [-0.75, -0.75]; claimed < 0"
     )
 
 
@@ -358,8 +360,8 @@ def test_the_long_table_holds_every_comparison():
     assert (rise["outcome"], rise["claimed"], iia["outcome"]) == ("as claimed", "< 0", "undecided")
     claims = compare(images_of(as_in_the_paper()), NAMES)
     assert claims.loc[claims["claim"] == 9, "left"].tolist() == [
-        "mismatched minus matched on demo_resnet",
-        "mismatched minus matched on demo_vgg",
+        "mismatched minus matched on Small ResNet",
+        "mismatched minus matched on Small VGG",
     ]
     assert claims.loc[claims["claim"] == 9, "difference"].round().tolist() == [15, 14]
     assert (claims["outcome"] != "missing").all()
@@ -439,7 +441,7 @@ def test_the_deciding_comparison_of_each_claim_is_the_one_that_the_verdict_names
     )  # more, where less is claimed
     assert last["verdict"] == ABSENT and last["outcome"] == "missing"
     for own, told in zip(found.to_dict("records")[:11], judged_too["decided by"], strict=False):
-        assert f"{own['left']} " in told and f"claimed {own['claimed']}" in told
+        assert f"{shown_name(own['left'])} " in told and f"claimed {own['claimed']}" in told
         assert own["towards"] * (own["difference"] - own["bound"]) >= 0 or own["number"] == 3
 
 

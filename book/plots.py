@@ -1,0 +1,69 @@
+"""The figures of pages that are made from scores, each with its data beside it."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from summaries import backbones_of, read_evidence, read_scores
+
+from ttame_book.report.charts import convergence_curves, perturbation_curves, theme
+from ttame_book.report.drawing import architecture, architecture_parts
+from ttame_book.report.figures import cost_points, forest_plot, quality_cost, verdict_strip
+from ttame_book.report.names import cast_roles
+from ttame_book.report.verdicts import deciding_comparisons
+from ttame_core.classifiers.loading import load_backbone
+from ttame_core.explainer import TTAME
+from ttame_core.metrics.measures import ROAD
+
+FIGURES = "figures"  # their folder in the book
+FOREST = {"ad50": ("ad", 50), "ad15": ("ad", 15), "ic50": ("ic", 50), "lerf": ("mean lerf", 0)}
+"""Measures and percentages that have a forest plot, by the plot's name."""
+
+
+def write_figures(folder: Path, place: Path) -> None:
+    """Draw an edition's figures into a folder of the book: forest plots, costs, claims, ROAD."""
+    theme()
+    place.mkdir()
+    means, differences = read_scores(folder)
+    roles = {name: cast_roles(means[means["backbone"] == name]) for name in backbones_of(folder)}
+
+    def draw_forest(name: str, measure: str, v: float, shown: dict[str, dict[str, str]]) -> None:
+        of = (differences["measure"] == measure) & (differences["v"] == v)
+        rows = differences[of & differences["backbone"].isin(list(shown))]
+        save(forest_plot(rows, measure, v, shown), place / f"forest-{name}.svg", rows)
+
+    for name, (measure, v) in FOREST.items():
+        draw_forest(name, measure, v, roles)
+    costs = pd.read_csv(folder / "summary" / "costs.csv")
+    save(quality_cost(means, costs, roles), place / "quality-cost.svg", cost_points(means, costs))
+    deciding = deciding_comparisons(read_evidence(folder))
+    save(verdict_strip(deciding), place / "verdicts.svg", deciding)
+    files = sorted(folder.glob("*/convergence.parquet"))
+    points = pd.concat([pd.read_parquet(file) for file in files]) if files else pd.DataFrame()
+    if len(points):
+        points = points.sort_values(
+            "backbone", key=lambda b: b.map(list(roles).index), kind="stable"
+        )
+        lengths = pd.read_csv(folder / "summary" / "convergence.csv")
+        save(convergence_curves(points), place / "convergence.svg", lengths)
+    for backbone, own in roles.items():
+        draw_forest(f"ad50-{backbone}", "ad", 50, {backbone: own})
+        curves = pd.read_csv(folder / backbone / "road.csv")
+        curves = curves[curves["measure"].isin(list(ROAD))]
+        save(perturbation_curves(curves, list(ROAD), own), place / f"road-{backbone}.svg", curves)
+
+
+def save(figure: Figure, file: Path, data: pd.DataFrame) -> None:
+    """Write a figure as SVG and as PDF, and what it shows as CSV beside it."""
+    figure.savefig(file, metadata={"Date": None})
+    figure.savefig(file.with_suffix(".pdf"), metadata={"CreationDate": None})
+    data.to_csv(file.with_suffix(".csv"), index=False)
+    plt.close(figure)
+
+
+def write_drawing(file: Path) -> None:
+    """Draw the method as it is for the paper's ResNet-50."""
+    theme()
+    explainer = TTAME(load_backbone("resnet50", None))
+    save(architecture(explainer), file, architecture_parts(explainer))
