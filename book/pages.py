@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,7 @@ SUMMARY = "imagenette-summary"  # its summary in the book
 RATES = PROSE.parent / "benchmarks" / "results"
 MOST_ROWS = 20  # of a table that is read on a page: longer ones are looked up in
 HIDDEN = {"parameters", "injected-parameters"}  # the box on top of the page has them
-REFERENCE = (
-    *("measures", "methods", "images", "contents", "situations", "families", "costs"),
-    *("provenance", "glossary", "bibliography", "cite"),
-)
-APPENDIX = ("record", "trials")  # how the numbers in COMMITTED came about
+REFERENCE = ("measures", "methods", "contents", "situations", "provenance", "glossary", "cite")
 OVERVIEW, CLASSIFIERS = "12_compare", "02_backbones"
 
 MEASURE = "make book EDITION=imagenette"
@@ -88,21 +85,22 @@ def main(results: Path, title: str) -> None:
     (book / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
     write_sources(book / boxes.SOURCES, published)
     manifests = [page(results, book / f"{OVERVIEW}.ipynb", published)]
-    demo: list[dict[str, Any]] = [{"file": OVERVIEW}]
+    ran = []  # pages behind the overview
     if (results / "backbones" / f"{CLASSIFIERS}.ipynb").is_file():
         made = book / "backbones" / f"{CLASSIFIERS}.ipynb"
         manifests.append(page(results / "backbones", made, published))
-        demo.append({"file": f"backbones/{CLASSIFIERS}"})
+        ran.append(entry(f"backbones/{CLASSIFIERS}"))
     for folder in sorted(place for place in results.iterdir() if place.is_dir()):
         names = [] if folder.name in ("backbones", "book") else executed(folder)
         if not names:
             continue
         place = book / folder.name
         manifests += [page(folder, place / f"{name}.ipynb", published) for name in names]
-        sections = [{"file": f"{folder.name}/{name}"} for name in names]
         index = chapters.folder_page(results, folder.name, names)
         (place / "index.md").write_text(index)
-        demo.append({"file": f"{folder.name}/index", "sections": sections})
+        ran.append(entry(f"{folder.name}/index", [f"{folder.name}/{name}" for name in names]))
+    if ran:
+        link(book / f"{OVERVIEW}.ipynb", [each["file"] for each in ran])
     own = [name for name in executed(results) if name != OVERVIEW]
     manifests += [page(results, book / f"{name}.ipynb", published) for name in own]
     (book / "provenance.md").write_text(listings.provenance(manifests))
@@ -110,26 +108,40 @@ def main(results: Path, title: str) -> None:
         listings.contents([manifest["page"] for manifest in manifests])
     )
     answers = [
-        {"file": "method"},
-        {"file": "photographs", "sections": [{"file": name} for name in real]},
-        {"file": "claims"},
-        {"file": "short-training"},
+        entry("method"),
+        entry("photographs", [*real, "record"]),
+        entry("claims"),
+        entry("short-training", ["trials"]),
     ]
     if explorer.write_page(results, COMMITTED / "summary", book):
-        answers.append({"file": "explorer"})
+        answers.append(entry("explorer"))
     add_boxes(boxes.of_all(manifests[0]), book, published)
-    use: list[dict[str, Any]] = [{"file": "use"}]
-    if own:  # an empty list is none
-        use[0]["sections"] = [{"file": name} for name in own]
+    use = [entry("use", [*own, "families"]), entry("rerun", ["beyond", "costs"])]
     parts = [
         {"caption": "The answer", "chapters": answers},
-        {"caption": "Use it", "chapters": [*use, {"file": "rerun"}, {"file": "beyond"}]},
-        {"caption": title, "chapters": demo},
-        {"caption": "Reference", "chapters": [{"file": f} for f in REFERENCE]},
-        {"caption": "Appendix", "chapters": [{"file": f} for f in APPENDIX]},
+        {"caption": "Use it", "chapters": use},
+        {"caption": title, "chapters": [entry(OVERVIEW, [*ran, "images"])]},
+        {"caption": "Reference", "chapters": list(map(entry, REFERENCE))},
     ]
     toc = {"format": "jb-book", "root": "intro", "parts": parts}
     (book / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
+
+
+def entry(file: str, behind: Sequence[str | dict[str, Any]] = ()) -> dict[str, Any]:
+    """Make a page's entry of the contents, with the pages that its own entry opens."""
+    sections = [entry(each) if isinstance(each, str) else each for each in behind]
+    return {"file": file, "sections": sections} if sections else {"file": file}
+
+
+def link(overview: Path, files: Sequence[str]) -> None:
+    """Put links to the pages behind it on top of the overview."""
+    notebook = nbformat.read(overview, as_version=4)
+    links = "".join(f"- [](/{file})\n" for file in files)
+    cell = nbformat.v4.new_markdown_cell(
+        f"Each classifier has a page, with its notebooks:\n\n{links}"
+    )
+    notebook.cells.insert(1, cell)
+    nbformat.write(notebook, overview)
 
 
 def write_photographs(results: Path, book: Path) -> list[str]:
