@@ -30,7 +30,11 @@ COMMITTED = PROSE.parent / "results" / "imagenette"
 SUMMARY = "imagenette-summary"  # its summary in the book
 RATES = PROSE.parent / "benchmarks" / "results"
 MOST_ROWS = 20  # of a table that is read on a page: longer ones are looked up in
-HIDDEN = {"parameters", "injected-parameters"}  # the box on top of the page has them
+HIDDEN = {
+    "parameters",
+    "injected-parameters",
+    "controls",
+}  # what no page shows: its box has the former
 REFERENCE = ("measures", "methods", "contents", "situations", "provenance", "glossary", "cite")
 OVERVIEW, CLASSIFIERS = "12_compare", "02_backbones"
 
@@ -193,6 +197,7 @@ def page(folder: Path, target: Path, published: boxes.Repository) -> dict[str, A
         if cell.cell_type == "markdown":
             cell.source = texts.get(cell.id, cell.source)
     manifest = json.loads((folder / f"{name}.json").read_text())
+    notebook.metadata.pop("widgets", None)  # the state of controls, which no page shows
     captions = {cell.id for cell in latest.cells if "caption" in cell.metadata.get("tags", [])}
     for cell, following in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
         tags = set(cell.metadata.get("tags", []))
@@ -203,8 +208,8 @@ def page(folder: Path, target: Path, published: boxes.Repository) -> dict[str, A
             tags.add("hide-input")
         if rows := max((rows_of(output) for output in outputs), default=0):
             tags.add("full-width")
-        if rows > MOST_ROWS:  # behind the fold that the code is behind
-            tags.add("hide-output")
+        if rows > MOST_ROWS:  # behind one fold with its code
+            tags = tags - {"hide-input"} | {"hide-cell"}
             cell.metadata["mystnb"] = {
                 "code_prompt_show": f"show the table, {rows} rows, and its code"
             }
@@ -287,14 +292,22 @@ def add_boxes(again: str, book: Path, published: boxes.Repository) -> None:
 
 
 def lighten(data: dict[str, Any]) -> None:
-    """Put a picture that is much smaller as JPEG, as photographs are, in the place of its PNG."""
+    """Put a picture that is much smaller as JPEG, as photographs are, in the place of its PNG.
+
+    Others, as charts are, keep 256 colours.
+    """
     if "image/png" not in data:
         return
-    png, jpeg = base64.b64decode(data["image/png"]), io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(jpeg, "JPEG", quality=90, optimize=True)
+    png, jpeg, few = base64.b64decode(data["image/png"]), io.BytesIO(), io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.save(jpeg, "JPEG", quality=90, optimize=True)
     if 2 * jpeg.tell() < len(png):
         del data["image/png"]
         data["image/jpeg"] = base64.b64encode(jpeg.getvalue()).decode()
+        return
+    picture.quantize(256, dither=Image.Dither.NONE).save(few, "PNG", optimize=True)
+    if few.tell() < len(png):
+        data["image/png"] = base64.b64encode(few.getvalue()).decode()
 
 
 def find_book(target: Path) -> Path:

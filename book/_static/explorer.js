@@ -77,7 +77,7 @@
     const { measure, rows } = found;
     const width = Math.max(300, Math.floor(part("forest").clientWidth));
     const narrow = width < 560; // names above their intervals, not beside them
-    const [left, right] = narrow ? [8, width - 8] : [170, width - 140];
+    const [left, right] = narrow ? [8, width - 8] : [196, width - 140];
     const [high, top] = [narrow ? 46 : 26, 46];
     const height = top + rows.length * high + 42;
     const ends = rows.flatMap(({ own }) => own.filter(Number.isFinite)).concat(0);

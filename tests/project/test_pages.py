@@ -1,7 +1,9 @@
 """Pages of the book, made of executed notebooks and their manifests."""
 
+import base64
 import csv
 import importlib
+import io
 import json
 import shutil
 import sys
@@ -14,6 +16,7 @@ import pytest
 import yaml
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from tests.commands import ROOT
 from ttame_book.editions.counts import Work
@@ -148,6 +151,40 @@ def test_a_figures_caption_is_its_text_for_those_who_do_not_see_it(made):
     assert "mystnb" not in cells["table"].metadata
 
 
+def test_no_page_has_controls_that_need_a_kernel(project):
+    notebook = a_notebook()
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
+    controls = new_code_cell("interact(tried)", id="controls", metadata={"tags": ["controls"]})
+    controls.outputs = [new_output("display_data", view)]
+    notebook.cells.append(controls)
+    notebook.metadata["widgets"] = {"state": {}}
+    write(project / "results" / "demo_vit", notebook=notebook)
+    made = project / "results" / "book" / f"{NAME}.ipynb"
+    pages.page(project / "results" / "demo_vit", made, NOWHERE)
+    written = nbformat.read(made, 4)
+    assert "widgets" not in written.metadata
+    assert "remove-cell" in tags(written.cells[-1])
+    of_the_project = nbformat.read(ROOT / "notebooks" / "00_explain.ipynb", 4).cells
+    (own,) = (cell for cell in of_the_project if "controls" in tags(cell))
+    assert "interact(" in own.source and "tried()" in own.source.partition("else:")[2]
+
+
+def test_charts_are_lightened_and_photographs_are_no_png():
+    flat = Image.new("RGB", (300, 200), "white")
+    flat.paste((1, 115, 178), (20, 20, 200, 100))
+    noise = Image.effect_noise((200, 200), 60).convert("RGB")
+    for picture, kind in ((flat, "image/png"), (noise, "image/jpeg")):
+        file = io.BytesIO()
+        picture.save(file, "PNG", compress_level=1)
+        data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": "<Figure>"}
+        before = len(data["image/png"])
+        pages.lighten(data)
+        assert set(data) == {kind, "text/plain"} and len(data[kind]) < before
+        shown = Image.open(io.BytesIO(base64.b64decode(data[kind]))).convert("RGB")
+        assert shown.size == picture.size
+        assert kind == "image/jpeg" or shown.tobytes() == picture.tobytes()
+
+
 def test_a_long_table_is_behind_the_fold_of_its_code(project):
     notebook = a_notebook()
     long = shown(f"<table>{'<tr><td>1</td></tr>' * (pages.MOST_ROWS + 1)}</table>")
@@ -156,9 +193,9 @@ def test_a_long_table_is_behind_the_fold_of_its_code(project):
     made = project / "results" / "book" / f"{NAME}.ipynb"
     pages.page(project / "results" / "demo_vit", made, NOWHERE)
     cells = {cell.id: cell for cell in nbformat.read(made, 4).cells}
-    assert tags(cells["table"]) >= {"hide-input", "hide-output"}
+    assert "hide-cell" in tags(cells["table"]) and "hide-input" not in tags(cells["table"])
     assert "21 rows" in cells["table"].metadata["mystnb"]["code_prompt_show"]
-    assert "hide-output" not in tags(cells["both"])
+    assert "hide-cell" not in tags(cells["both"])
 
 
 def test_no_caption_is_left_where_nothing_was_drawn(project):
