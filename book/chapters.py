@@ -139,8 +139,8 @@ def best_lengths(curves: pd.DataFrame) -> str:
     """Say which recipe has the least AD(50) after its longest training on each classifier."""
     found: dict[str, list[str]] = {}
     for row in records(longest(curves).sort_values("mean").drop_duplicates("backbone")):
-        found.setdefault(shown_name(row["method"]), []).append(shown_name(row["backbone"]))
-    return listed([f"{best} on {listed(names)}" for best, names in found.items()])
+        found.setdefault(plain(row["method"]), []).append(shown_name(row["backbone"]))
+    return listed([f"*{best}* on {listed(names)}" for best, names in found.items()])
 
 
 def best_variants(folder: Path) -> str:

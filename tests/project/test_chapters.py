@@ -67,7 +67,7 @@ def test_the_first_page_counts_the_verdicts_and_the_photographs(edition):
     told |= {"not_applicable": "none", "claims": "twelve", "photographs": "60"}
     told |= {f"{key}_first": word.capitalize() for key, word in told.items()}
     told |= {"classifiers": "one", "validation": "30"}
-    told |= {"lengths_best": "T-TAME, warm start on net", "brightness": "It is not compared."}
+    told |= {"lengths_best": "*warm start* on net", "brightness": "It is not compared."}
     told |= {"best": "warm start (`t-tame-warm`) on net"}
     assert found == told
 
