@@ -22,11 +22,13 @@ CNNS = {
     "timm/resnetv2_50": {},  # and here before a norm and a ReLU
 }
 
+OF_96 = {"image_size": 96, "resize": 96}
+
 
 @pytest.mark.parametrize("name", CNNS)
 @pytest.mark.slow
 def test_step_0_is_the_class_activation_map(name):
-    small = {} if "weights" in CNNS[name] else {"image_size": 96, "resize": 96}
+    small = {} if "weights" in CNNS[name] else OF_96
     backbone = tt.load_backbone(name, CNNS[name].get("weights"), preprocessing=small)
     size = backbone.preprocessing.image_size
     images, classes = torch.rand(2, 3, size, size), torch.tensor([3, 7])
@@ -81,9 +83,8 @@ def test_for_a_class_token_step_0_is_the_heads_weights_on_the_normed_patches(nam
     ["squeezenet1_1", pytest.param("swin_t", marks=pytest.mark.slow)],  # a norm's values have signs
 )
 def test_at_unit_scale_it_is_the_same_map_whose_values_the_sigmoid_tells_apart(name):
-    size = 224 if name == "swin_t" else 96
-    given = {"image_size": size, "resize": size}
-    backbone = warm_backbone(tt.load_backbone(name, None, preprocessing=given))
+    size = 96
+    backbone = warm_backbone(tt.load_backbone(name, None, preprocessing=OF_96))
     variants = "proposed", "scaled", "squashed", "tied"
     plain, scaled, squashed, tied = (tt.TTAME(backbone, variant) for variant in variants)
     photographs = [{"image": torch.rand(3, size, size)} for _ in range(2)]
@@ -120,11 +121,11 @@ def test_every_part_learns_from_there(noise):
 
 @pytest.mark.slow
 def test_a_norm_of_cells_is_tapped_with_its_signs():
-    warm = warm_backbone(tt.load_backbone("swin_t", None))
+    warm = warm_backbone(tt.load_backbone("swin_t", None, preprocessing=OF_96))
     assert warm.taps[-1] == "norm" and not warm.tokens
     explainer = tt.TTAME(warm)
     warm_start(explainer)
-    images, classes = torch.rand(1, 3, 224, 224), torch.tensor([3])
+    images, classes = torch.rand(1, 3, 96, 96), torch.tensor([3])
     cells = warm.features(images)[1][-1]  # (1, C, h, w)
     assert (cells < 0).any()
     weight = warm.model.head.weight

@@ -42,6 +42,7 @@ def test_each_that_is_compared_is_shown_before_and_after_its_trainings(edition):
         assert not torch.equal(weights[method, 0], weights[method, 2])
     assert found["t-tame", 0].attention.scales is None
     assert (found["t-tame-scaled", 0].attention.scales != 1).all()
+    edition.config["train"]["steps"], edition.config["converge"] = 1, {"steps": [1], "images": 4}
     vgg = tt.load_backbone("demo_vgg")  # its head is no one layer on the last tap
     edition.config["backbones"]["demo_vgg"] = {"data": "digits"}
     of_tokens = edition.backbone("demo_vit")

@@ -188,10 +188,10 @@ def test_grids_have_the_images_proportions(shape, prefix, size, expected):
 )
 @pytest.mark.slow
 def test_images_that_are_not_square_are_explained_where_the_classifier_takes_them(resnet):
-    backbone = tt.Backbone(resnet, ["layer2", "layer3", "layer4"], preprocessing=SMALL)
+    backbone = tt.Backbone(resnet, ["layer1", "layer2"], preprocessing=SMALL)
     wide = torch.rand(2, 3, 64, 96)
     explanation = tt.TTAME(backbone)(wide)
-    assert explanation.maps.shape == (2, 8, 12)
+    assert explanation.maps.shape == (2, 16, 24)
     for name in ("grad-cam", "score-cam", "rise", "iia", "integrated-gradients"):
         options = {"rise": {"masks": 8}, "iia": {"steps": 2}}.get(name, {})
         maps = tt.method(name, backbone, **options)(wide, CLASSES)

@@ -33,7 +33,7 @@ def test_batch_equals_loop_and_chunks_do_not_matter(name, method, backbones, dig
     together = make(method, backbone)(digits, classes)
     assert together.shape[0] == 5 and together.ndim == 3 and together.device == digits.device
     assert together.min() >= 0 and together.max() <= 1 and torch.isfinite(together).all()
-    for i in range(5):
+    for i in (0, 4):
         alone = make(method, backbone)(digits[i : i + 1], classes[i : i + 1])
         assert torch.allclose(alone[0], together[i], atol=1e-5), i
     if method in CHUNKED:
@@ -54,7 +54,7 @@ def test_every_method_prefers_the_half_the_model_looks_at(kind, method):
             make(method, backbone)
         return
     images = torch.rand(4, 3, 16, 16)
-    options = {"masks": 4000} if method == "rise" else {}
+    options = {"masks": 1000} if method == "rise" else {}
     maps = upsample(make(method, backbone, **options)(images, backbone(images).argmax(1)), (16, 16))
     left, right = maps[..., :8].sum((1, 2)), maps[..., 8:].sum((1, 2))
     assert (right > left).all()
