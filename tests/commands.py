@@ -8,8 +8,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def call(*command, cwd=ROOT, **options):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+def call(*command, cwd=ROOT, **environment):
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=840, **options
+        command,
+        cwd=cwd,
+        env={**os.environ, "PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=840,
     )

@@ -8,6 +8,11 @@ import ttame_core as tt
 from ttame_core.images.reading import Preprocessing
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the file that takes longest, so that none waits for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Start every test from the same random state."""

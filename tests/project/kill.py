@@ -46,7 +46,7 @@ def backbone():
     return tt.Backbone(TinyCNN(), ["stem", "middle", "last"], name="tiny", preprocessing=small)
 
 
-def training(folder, steps=60):
+def training(folder, steps=30):
     """Train with a checkpoint every other step, and save."""
     explainer = tt.TTAME(backbone())
     recipe = tt.Recipe(steps=steps, batch_size=6, max_lr=0.05)
@@ -85,7 +85,7 @@ def saving(folder):
     figure = Figure()
     figure.subplots().plot([1, 3, 2])
     explainer = tt.TTAME(backbone())
-    for _ in range(20):
+    for _ in range(8):
         explainer.save(folder / "explainer.safetensors")
         with atomic_path(folder / "table.parquet") as path:
             table.assign(run_id="").to_parquet(path, index=False)

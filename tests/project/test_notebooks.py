@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.commands import ROOT, call
+from tests.project.kernels import forked_kernels
 
 BACKBONES = ("demo_resnet", "demo_vit")
 pytestmark = pytest.mark.slow
@@ -16,8 +17,9 @@ pytestmark = pytest.mark.slow
 PROJECT = ("Snakefile", "config", "notebooks", "book", "profiles", "ttame_core", "ttame_book")
 
 
-def snakemake(project, *options):
-    done = call("snakemake", "--cores", "2", *options, "--config", "edition=smoke", cwd=project)
+def snakemake(project, *options, **environment):
+    words = ("snakemake", "--cores", "2", *options, "--config", "edition=smoke")
+    done = call(*words, cwd=project, **environment)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return done.stdout + done.stderr
 
@@ -29,9 +31,19 @@ def project(tmp_path_factory):
     for name in PROJECT:
         part = ROOT / name
         shutil.copytree(part, copy / name) if part.is_dir() else shutil.copy(part, copy / name)
+    # numba's cache, so that what is compiled here or elsewhere is not compiled again
+    here, compiled = (place / "ttame_core" / "metrics" / "__pycache__" for place in (copy, ROOT))
+    compiled.mkdir(exist_ok=True)
+    shutil.rmtree(here, ignore_errors=True)
+    here.symlink_to(compiled)
     (copy / "results").mkdir()
     (copy / "results" / "imagenette").symlink_to(ROOT / "results" / "imagenette")
-    snakemake(copy)
+    with forked_kernels(copy, tmp_path_factory.mktemp("kernels")) as kernels:
+        snakemake(copy, **kernels)
+        # by a kernel that is there, where one alone would import for seconds to say this
+        words = ("notebooks/04_evaluate.ipynb", "mistyped.ipynb", "-p", "backbnoe", "demo_resnet")
+        done = call("papermill", *words, cwd=copy, **kernels)
+        (copy / "mistyped.txt").write_text(f"{done.returncode} {done.stderr}")
     return copy
 
 
@@ -96,6 +108,11 @@ def test_nothing_is_left_half_written_or_in_the_repository(smoke):
     names = [f.name for f in smoke.rglob("*") if "book" not in f.parts]
     assert not [n for n in names if ".part" in n or n.endswith(".checkpoint") or n.startswith(".")]
     assert not list((ROOT / "notebooks").glob("*-out.ipynb"))
+
+
+def test_a_mistyped_parameter_stops_the_notebook(project):
+    code, told = (project / "mistyped.txt").read_text().split(maxsplit=1)
+    assert code != "0" and "has no parameter 'backbnoe'; did you mean 'backbone'" in told
 
 
 def test_an_unchanged_edition_runs_nothing_again(project):
