@@ -228,7 +228,10 @@ rule book:
         looks=expand(
             "book/_static/{file}", file=sorted(glob_wildcards("book/_static/{file,[^.].*}").file)
         ),
-        generator=expand("book/{name}.py", name=sorted(glob_wildcards("book/{name,[^.].*}.py").name)),
+        generator=[
+            *expand("book/{name}.py", name=sorted(glob_wildcards("book/{name,[^.].*}.py").name)),
+            *sorted(map(str, Path("book/_ext").glob("*.py"))),
+        ],
         settings="book/_config.yml",
     output:
         f"{RESULTS}/book/_build/html/index.html",

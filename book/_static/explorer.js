@@ -2,7 +2,7 @@
 // Everything is in the page; the address behind # holds what is chosen, so that a view can be linked.
 (() => {
   "use strict";
-  const root = document.getElementById("explorer");
+  const root = document.getElementById("comparison");
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
   const state = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   const at = (name) => root.querySelector(`[name="${name}"]`);

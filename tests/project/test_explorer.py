@@ -1,10 +1,8 @@
 """The explorer in a browser: what is chosen changes what is drawn, and nothing is asked of anyone."""
 
-import html
 import json
 import re
 import shutil
-import subprocess
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,45 +10,42 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.browser import WIDTH
 from tests.commands import ROOT
 from ttame_book.report import explorer
 from ttame_book.studies.exploration import SHARES, _data_uri, _levels
 from ttame_core.images.explanation import colours_of
 from ttame_core.masking import enlarged, keep_top, mask_images
 
-pytestmark = [
-    pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium is found to open it in"),
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.slow
 MINUS = "\N{MINUS SIGN}"
 MEAN = torch.tensor([0.5, 0.25, 0.75])[:, None, None]
 SIZE, SIDE, METHODS = (10, 14), (3, 4), ("t-tame", "rise")  # height, width
 LEFT = {"t-tame": 0.6, "rise": 0.3}  # confidence left at 100 %; at each next share 0.01 less
 PROBE = """
-const told = [], drawn = document.getElementById("explorer").dataset;
-const wait = async () => {
-  while (!drawn.drawn) await new Promise((done) => setTimeout(done, 10));
-};
-const pixels = (place) => {
-  const copy = Object.assign(document.createElement("canvas"), { width: place.width, height: place.height });
-  const context = copy.getContext("2d", { willReadFrequently: true });  // without, the browser warns
-  context.drawImage(place, 0, 0);
-  return Array.from(context.getImageData(0, 0, place.width, place.height).data);
-};
-const look = () => told.push({
-  finding: document.querySelector(".finding").textContent,
-  title: document.querySelector("svg title").textContent,
-  filled: document.querySelectorAll("circle.proven").length,
-  table: Array.from(document.querySelectorAll(".numbers tr"), (row) => Array.from(row.cells, (cell) => cell.textContent)),
-  confidences: document.querySelector(".confidences").textContent,
-  canvases: Array.from(document.querySelectorAll(".pictures:not([hidden]) canvas"), pixels),
-  unnamed: document.querySelectorAll("canvas:not([aria-label])").length,
-  hash: location.hash,
-  wide: [document.documentElement.scrollWidth, innerWidth],
-  asked: performance.getEntriesByType("resource").map(({ name }) => name.split(":")[0]),
-  labelled: Array.from(document.querySelectorAll("select, input"), ({ labels }) => labels.length),
-});
 (async () => {
+  const told = [], drawn = document.getElementById("comparison").dataset;
+  const wait = async () => {
+    while (!drawn.drawn) await new Promise((done) => setTimeout(done, 10));
+  };
+  const pixels = (place) => {
+    const copy = Object.assign(document.createElement("canvas"), { width: place.width, height: place.height });
+    const context = copy.getContext("2d", { willReadFrequently: true });  // without, the browser warns
+    context.drawImage(place, 0, 0);
+    return Array.from(context.getImageData(0, 0, place.width, place.height).data);
+  };
+  const look = () => told.push({
+    finding: document.querySelector(".finding").textContent,
+    title: document.querySelector("svg title").textContent,
+    filled: document.querySelectorAll("circle.proven").length,
+    table: Array.from(document.querySelectorAll(".numbers tr"), (row) => Array.from(row.cells, (cell) => cell.textContent)),
+    confidences: document.querySelector(".confidences").textContent,
+    canvases: Array.from(document.querySelectorAll(".pictures:not([hidden]) canvas"), pixels),
+    unnamed: document.querySelectorAll("canvas:not([aria-label])").length,
+    hash: location.hash,
+    width: WIDTH,
+    labelled: Array.from(document.querySelectorAll("select, input"), ({ labels }) => labels.length),
+  });
   await wait();
   look();
   for (const [name, value] of STEPS) {
@@ -62,17 +57,8 @@ const look = () => told.push({
     await wait();
     look();
   }
-  console.log("looked");
-  parent.postMessage(JSON.stringify(told), "*");
-})();
-"""
-FRAME = """<!doctype html><title>A frame, which may be narrower than a browser's window</title>
-<iframe src="{source}" style="width: {width}px; height: 900px; border: 0"></iframe>
-<script>
-addEventListener("message", ({{ data }}) => {{
-  document.body.append(Object.assign(document.createElement("pre"), {{ id: "told", textContent: data }}));
-}});
-</script>
+  return told;
+})()
 """
 
 
@@ -136,7 +122,7 @@ def page(made, tmp_path_factory):
     body = re.search("```{raw} html\n(.*?)```", (book / "explorer.md").read_text(), re.DOTALL)[1]
     file = book / "explorer.html"
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Explorer</title>'
-    file.write_text(f"{head}<body>{body}<script>const STEPS = {json.dumps(STEPS)};{PROBE}</script>")
+    file.write_text(f"{head}<body>{body}")
     return file
 
 
@@ -151,36 +137,24 @@ STEPS = (
 )
 
 
-def opened(page, hash_, width):
-    """Open the page with what its address says; return what the probe saw, and the console."""
-    user, frame = page.with_name(f"user-{width}"), page.with_name(f"frame-{width}.html")
-    frame.write_text(FRAME.format(source=f"{page.name}{html.escape(hash_)}", width=width))
-    browser = [
-        *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"),
-        *(f"--user-data-dir={user}", "--window-size=1500,950"),
-        *("--enable-logging=stderr", "--v=0", "--dump-dom", frame.as_uri()),
-    ]
-    done = subprocess.run(browser, capture_output=True, text=True, timeout=120, check=True)
-    console = [
-        line.partition("CONSOLE")[2] for line in done.stderr.splitlines() if "CONSOLE" in line
-    ]
-    told = re.search('<pre id="told">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert told, done.stderr[-2000:]
-    return json.loads(html.unescape(told[1])), console
+def opened(browser, page, hash_, width, steps=()):
+    """Open the page with what its address says; return what is seen, and what went wrong."""
+    browser.open(page.as_uri() + hash_, width)
+    probe = PROBE.replace("WIDTH", WIDTH).replace("STEPS", json.dumps(steps))
+    return browser.run(probe), browser.complaints()
 
 
 @pytest.fixture(scope="module")
-def seen(page):
+def seen(browser, page):
     """What is seen at first and after each of `STEPS`, on a narrow screen."""
-    return opened(page, "", 375)
+    return opened(browser, page, "", 375, STEPS)
 
 
 def test_a_browser_finds_no_error_and_asks_for_nothing(seen):
-    told, console = seen
-    assert len(console) == 1 and '"looked"' in console[0]
+    told, complaints = seen
+    assert not complaints
     for view in told:
-        assert set(view["asked"]) <= {"file", "data"}
-        assert view["wide"][0] <= view["wide"][1] == 375  # nothing scrolls sideways
+        assert view["width"]["needed"] <= view["width"]["there"] == 375  # nothing scrolls sideways
         assert view["labelled"] == [1] * 10 and not view["unnamed"]
 
 
@@ -257,10 +231,10 @@ def test_the_confidence_told_is_that_of_the_nearest_share(seen):
     assert "RISE" not in alone["confidences"]
 
 
-def test_a_view_is_linked_by_its_address(page, seen):
+def test_a_view_is_linked_by_its_address(browser, page, seen):
     last = seen[0][-1]
-    again, console = opened(page, last["hash"], 1440)
+    again, complaints = opened(browser, page, last["hash"], 1440)
     for key in ("finding", "table", "confidences", "canvases"):
         assert again[0][key] == last[key]
-    assert last["finding"] != seen[0][0]["finding"] and len(console) == 1
-    assert again[0]["wide"][0] <= again[0]["wide"][1] == 1440
+    assert last["finding"] != seen[0][0]["finding"] and not complaints
+    assert again[0]["width"]["needed"] <= again[0]["width"]["there"] == 1440

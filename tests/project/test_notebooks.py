@@ -3,10 +3,12 @@
 import json
 import re
 import shutil
+from urllib.parse import unquote, urldefrag
 
 import pandas as pd
 import pytest
 
+from tests.browser import examine
 from tests.commands import ROOT, call
 from tests.project.kernels import forked_kernels
 
@@ -220,3 +222,75 @@ def test_pages_hide_the_plumbing(smoke):
     assert "import torch" not in text
     assert "papermill notebooks/04_evaluate.ipynb" in re.sub("<[^>]+>", "", text)
     assert "demo_vit, t-tame" not in text  # progress
+
+
+@pytest.fixture(scope="module")
+def html(project):
+    """The built book."""
+    return project / "results" / "smoke" / "book" / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def examined(html, browser):
+    """What the browser finds on each page but the one that only leads on to the first."""
+    pages = {*html.rglob("*.html")} - {*html.glob("_static/**/*"), html / "index.html"}
+    parts = {html / "intro.html": "html"}  # what is around a page's own is alike on all
+    return {p.as_uri(): examine(browser, p, parts.get(p, "main")) for p in sorted(pages)}
+
+
+def test_no_page_has_an_error_or_asks_for_anything(examined):
+    assert len(examined) > 35
+    assert not {
+        page: found["complaints"] for page, found in examined.items() if found["complaints"]
+    }
+
+
+def test_no_link_leads_nowhere(examined, html):
+    assert "url=intro.html" in (html / "index.html").read_text()
+    for page, found in examined.items():
+        for link in found["links"]:
+            address, anchor = urldefrag(link)
+            if address in examined:
+                assert not anchor or unquote(anchor) in examined[address]["anchors"], (page, link)
+            elif address.startswith(html.as_uri()):
+                assert (html / unquote(address.removeprefix(html.as_uri() + "/"))).is_file(), (
+                    page,
+                    link,
+                )
+            else:
+                assert address.startswith("https://"), (page, link)
+
+
+def test_mathematics_is_drawn(examined):
+    assert sum(found["formulas"] for found in examined.values()) > 20
+    assert all(found["drawn"] == found["formulas"] for found in examined.values())
+
+
+def test_no_page_scrolls_sideways_on_a_phone_or_on_a_desk(examined):
+    for page, found in examined.items():
+        assert [width["there"] for width in found["widths"]] == [375, 1440]
+        assert all(width["needed"] <= width["there"] for width in found["widths"]), page
+
+
+def test_no_page_keeps_anyone_out_in_light_or_in_dark(examined):
+    assert not {page: found["barriers"] for page, found in examined.items() if found["barriers"]}
+
+
+def test_every_page_names_authors_year_and_licence(examined):
+    for page, found in examined.items():
+        for word in ("The T-TAME Book authors", "2026", "Apache licence 2.0"):
+            assert word in found["footer"], page
+
+
+def test_the_search_finds_a_word_of_a_text(browser, html):
+    browser.open((html / "search.html").as_uri() + "?q=espresso", width=1440)
+    found = browser.run("""
+      new Promise((done) => {
+        const look = () => Search.output?.querySelector("a") ? done(
+          Array.from(Search.output.querySelectorAll("a"), ({ href }) => href)
+        ) : requestAnimationFrame(look);
+        look();
+      })
+    """)
+    assert (html / "intro.html").as_uri() in found
+    assert not browser.complaints()
