@@ -101,7 +101,7 @@ import ttame_core as tt
 """
 EXTRAS = (
     *("captum", "pytorch_grad_cam", "numba", "jsonschema", "IPython", "matplotlib", "seaborn"),
-    *("sklearn", "skimage", "scipy", "statsmodels", "papermill", "foolbox", "tabulate"),
+    *("sklearn", "skimage", "scipy", "papermill", "foolbox", "tabulate"),
     *("transformers", "lightning", "pytorch_lightning", "snakemake", "pyarrow", "ttame_book"),
 )
 USES = """
