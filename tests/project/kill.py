@@ -46,7 +46,7 @@ def backbone():
     return tt.Backbone(TinyCNN(), ["stem", "middle", "last"], name="tiny", preprocessing=small)
 
 
-def training(folder, steps=30):
+def training(folder, steps=60):
     """Train with a checkpoint every other step, and save."""
     explainer = tt.TTAME(backbone())
     recipe = tt.Recipe(steps=steps, batch_size=6, max_lr=0.05)

@@ -43,7 +43,7 @@ def test_a_training_that_is_asked_to_end_does_so_at_once_and_goes_on_later(sign,
     assert kill.end(process, sign) < 3
     assert process.exitcode != 0
     done = len(torch.load(checkpoint, weights_only=True)["history"])
-    assert 0 < done < 30
+    assert 0 < done < 60
     kill.whole(target, stopped)
     kill.whole(target, whole)
     assert not same.differences(stopped, whole) and not same.temporaries(stopped)

@@ -11,7 +11,6 @@ import ttame_core as tt
 from ttame_core.attention import AttentionMechanism
 from ttame_core.errors import NotServedError
 from ttame_core.losses import rise_loss
-from ttame_core.recipes import TRAINED
 from ttame_core.steps import (
     draw_masks,
     initialise,
@@ -244,12 +243,3 @@ def test_maps_that_tell_less_than_nothing_are_warned_of(factor, recwarn):
     assert [str(w.message)[:31] for w in recwarn] == ["the maps tell less than nothing"] * (
         factor > 1
     )
-
-
-@pytest.mark.parametrize("tokens", [False, True])
-def test_the_trained_methods_differ_in_the_rows_alone(tokens):
-    rise, tied = (TRAINED[f"t-tame-{name}"] for name in ("rise", "rise-tied"))
-    apart = [t.settings | (t.on_tokens if tokens else {}) for t in (rise, tied)]
-    options = [tt.VARIANTS[settings.pop("variant")] for settings in apart]
-    assert apart[0] == apart[1] and options[0] | {"tied": True} == options[1]
-    assert options[0].get("smoothing", 0) == (1.0 if tokens else 0)

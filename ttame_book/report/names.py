@@ -15,7 +15,6 @@ NAMES = {
     "t-tame-matched": "T-TAME, matched masks",
     "t-tame-warm-matched": "T-TAME, warm and matched",
     "t-tame-rise": "T-TAME, amortised RISE",
-    "t-tame-rise-tied": "T-TAME, amortised RISE, tied",
     "t-tame-top": "T-TAME, top masks",
     "l-cam-img": "L-CAM-Img",
     "grad-cam": "Grad-CAM",

@@ -50,6 +50,6 @@ def test_chunks_change_nothing(tiles, monkeypatch):
 def test_a_packed_layer_takes_it_where_it_pays(width):
     torch.manual_seed(0)
     layer = nn.Conv2d(winograd.CHANNELS, width, 3, padding=1)
-    packed = assert_the_same(layer, winograd.CHANNELS, 9, 6)
+    packed = assert_the_same(layer, winograd.CHANNELS, 9, 6, close=5e-5)  # it rounds more
     by_winograd = [len(kernel) == 36 for kernel in packed._packed.values()]
     assert by_winograd == [width == winograd.CHANNELS] * 2
