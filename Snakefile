@@ -199,6 +199,7 @@ rule own:
         notebook=f"{RESULTS}/{{own}}.ipynb",
     log:
         f"{RESULTS}/logs/{{own}}.log",
+    priority: -1  # what the overview waits for comes first, and these beside it
     threads: 1
     params:
         given=PLACE,
