@@ -103,6 +103,8 @@ TARGETS = {each.__name__: each for each in (training, evaluation, road, saving)}
 
 def _grouped(target, folder):
     os.setsid()
+    # ignored by what a shell runs in the background, the tests perhaps
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     target(folder)
 
 
