@@ -66,6 +66,9 @@ class AttentionMechanism(nn.Module):
     squashed : bool
         Beyond the paper: an explainer's maps keep the sigmoid that they are trained with; their
         order is the same, their middle values are larger.
+    standardised : bool
+        Beyond the paper: each map is brought to a mean of 1 and a standard deviation of 1.5 before
+        the sigmoid, which can then neither saturate nor put a map's top at one value.
     tallest : int, optional
         Maps of more cells a side than this are computed with so many, as the released ones are.
     tied : bool
@@ -95,6 +98,7 @@ class AttentionMechanism(nn.Module):
         squashed: bool = False,
         tallest: int | None = None,
         tied: bool = False,
+        standardised: bool = False,
     ):
         super().__init__()
         if not len(channels):
@@ -109,6 +113,7 @@ class AttentionMechanism(nn.Module):
             check_whole("tallest", tallest, 1)
         flags = {"skip": skip, "batch_norm": batch_norm, "branches": branches}
         flags |= {"scaled": scaled, "squashed": squashed, "tied": tied}
+        flags["standardised"] = standardised
         for name, flag in flags.items():
             check_kind(name, flag, bool, "True or False")
         if tied:
@@ -127,6 +132,7 @@ class AttentionMechanism(nn.Module):
         # tokens know nothing of being neighbours: a transformer's maps are ragged, a CNN's not
         self.smoothing = smoothing
         self.squashed = squashed
+        self.standardised = standardised
         self.tallest = tallest
         # classifiers' maps differ in scale by orders of magnitude; far from 1 the skip connection
         # drowns the branch, the sigmoid saturates, and no learning rate suits all taps
@@ -176,7 +182,8 @@ class AttentionMechanism(nn.Module):
         for branch, part, feature in zip(self.branches, parts, features, strict=True):
             attention = branch(feature)  # (B, C_i, h_i, w_i)
             logits = logits + upsample(fuse(attention, part), size)
-        return smooth(logits + bias[..., None, None], self.smoothing)
+        maps = smooth(logits + bias[..., None, None], self.smoothing)
+        return standardise(maps) if self.standardised else maps
 
 
 def tied_rows(head: Tensor) -> Tensor:
@@ -206,6 +213,12 @@ def fuse(attention: Tensor, rows: Tensor) -> Tensor:
         return F.conv2d(attention, rows[..., None, None])
     maps = torch.bmm(rows, attention.flatten(2))  # (B, k, C) x (B, C, hw)
     return maps.unflatten(2, attention.shape[-2:])
+
+
+def standardise(maps: Tensor) -> Tensor:
+    """Bring each map ``(B, k, h, w)`` to a mean of 1 and a standard deviation of 1.5."""
+    centred = maps - maps.mean((2, 3), keepdim=True)
+    return 1 + 1.5 * centred / centred.std((2, 3), keepdim=True).clamp_min(1e-6)
 
 
 def smooth(maps: Tensor, sigma: float) -> Tensor:

@@ -18,9 +18,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "squashed": {"scaled": True, "squashed": True},
     "tied": {"scaled": True, "squashed": True, "tied": True},
     "smooth_tied": {"scaled": True, "smoothing": 1.0, "squashed": True, "tied": True},
+    "standardised": {"scaled": True, "squashed": True, "tied": True, "standardised": True},
 }
+VARIANTS["smooth_standardised"] = VARIANTS["standardised"] | {"smoothing": 1.0}
 """Options of `AttentionMechanism` by name: the rows of Table VI, the rival L-CAM-Img (Gkartzonika
-et al., ECCVW 2022), and five that go beyond the paper."""
+et al., ECCVW 2022), and seven that go beyond the paper."""
 ORDERS = ("image", "standardised")
 """``image``: mask, then standardise (Eq. 13, CNN); ``standardised``: the reverse (Eq. 14, ViT)."""
 CROP_MODES = ("center", "floor", "pad", "border")
@@ -119,6 +121,7 @@ class TrainedMethod:
     on_tokens: dict[str, Any] | None = field(default_factory=dict)
 
 
+ADAMW = {"optimizer": "adamw", "max_lr": 1e-3}
 TRAINED = {
     "t-tame": TrainedMethod("paper"),
     "t-tame-warm": TrainedMethod("beyond", {"start": "warm"}),
@@ -132,20 +135,12 @@ TRAINED = {
         on_tokens=None,  # a class token's weights, put to the patches, are no good start to match
     ),
     "t-tame-rise": TrainedMethod(
-        "beyond",
-        {
-            "variant": "tied",
-            "start": "zero",
-            "objective": "rise",
-            "optimizer": "adamw",
-            "max_lr": 1e-3,
-        },
+        *("beyond", {"variant": "tied", "objective": "rise", "start": "zero", **ADAMW}),
         on_tokens={"variant": "smooth_tied", "taps": "spread-norms"},
     ),
     "t-tame-top": TrainedMethod(
-        "beyond",
-        {"variant": "tied", "start": "warm", "mask": "top", "optimizer": "adamw", "max_lr": 2e-3},
-        on_tokens={"variant": "smooth_tied", "taps": "spread-norms", "start": "random"},
+        *("beyond", {"variant": "standardised", "mask": "top", "start": "warm", **ADAMW}),
+        on_tokens={"variant": "smooth_standardised", "taps": "spread-norms", "start": "random"},
     ),
     "l-cam-img": TrainedMethod("rival", {"variant": "l_cam_img"}, None),
 }

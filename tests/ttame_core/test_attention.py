@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import ttame_core as tt
-from ttame_core.attention import smooth
+from ttame_core.attention import AttentionMechanism, smooth
 
 
 @pytest.mark.parametrize(
@@ -126,3 +126,20 @@ def test_the_variants_differ_in_the_parts_they_name(tiny):
     for name, count in (("two_taps", 2), ("one_tap", 1)):
         assert parts[name].count("FeatureBranch") == count
     assert parts["l_cam_img"] == ["AttentionMechanism", "ModuleList", "Identity", "Conv2d"]
+
+
+def test_standardised_maps_have_one_mean_and_spread_whatever_the_rows():
+    head, features = torch.randn(6, 3), [torch.randn(2, 5, 8, 8), torch.randn(2, 7, 4, 4)]
+    options = {"tied": True, "squashed": True}
+    plain = AttentionMechanism((5, 7), 6, head, **options).eval()
+    standardised = AttentionMechanism((5, 7), 6, head, standardised=True, **options).eval()
+    standardised.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        before, maps = plain(features), standardised(features)
+        standardised.fusion.weight.mul_(1000)
+        standardised.fusion.bias.add_(100)
+        assert torch.allclose(standardised(features), maps, atol=1e-3)
+    assert torch.allclose(maps.mean((2, 3)), torch.ones(2, 6), atol=1e-4)
+    assert torch.allclose(maps.std((2, 3)), torch.full((2, 6), 1.5), atol=1e-4)
+    assert torch.equal(maps.flatten(2).argsort(), before.flatten(2).argsort())
+    assert maps.sigmoid().flatten(2).amax(2).max() < 1  # its top is told apart
