@@ -62,16 +62,14 @@ class Recipe:
     """
 
     steps: int = 320_000  # optimiser steps; 8 epochs of ImageNet-1k by 32
-    batch_size: Any = (
-        32  # of all processes together, 2 at least; "auto": the largest that GPUs hold
-    )
+    # of all processes together, 2 at least; "auto": the largest that GPUs hold
+    batch_size: Any = 32
     max_lr: float = 1e-3  # peak of OneCycleLR
     momentum: float = 0.9  # Nesterov; plain SGD where it is 0; AdamW's first beta
     weight_decay: float = 5e-4  # on weights only, not on biases and batch norm
     other_classes: str = "uniform"  # or "in-batch", as released
-    backbone_mode: str = (
-        "eval"  # or "train", as released: dropout on, batch norm drifting, in a copy
-    )
+    # or "train", as released: dropout on, batch norm drifting, in a copy
+    backbone_mode: str = "eval"
     # beyond the paper: "warm", the classifier's class activation map; "zero", a fusion of zeros
     start: str = "random"
     # beyond the paper: "min-max", E_y scaled as it is evaluated; "top", of that the top v %, with v

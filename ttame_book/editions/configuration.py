@@ -91,6 +91,11 @@ class Configuration:
         source = f"config/{name}.yaml"
         config = read_yaml(root / source)
         validate(config, root, source)
+        if of := config.get("explainers"):
+            if of not in names or "explainers" in read_yaml(root / f"config/{of}.yaml"):
+                raise TTAMEError(f"{source}, explainers: {of} trains none; expected one that does")
+            own, theirs = config["backbones"], cls.read(of, root=root)
+            config["backbones"] = {name: theirs.entry(name) | own[name] for name in own}
         if config["edition"] != name:
             raise TTAMEError(
                 f"{source}, edition is {config['edition']!r}; expected the file's name, {name!r}"
@@ -151,7 +156,13 @@ class Configuration:
     @property
     def trained(self) -> list[str]:
         """Names of those of its backbones that explainers are trained for, not released ones."""
-        return [name for name in self.backbones if "released" not in self.config["backbones"][name]]
+        own = [] if "explainers" in self.config else self.backbones
+        return [name for name in own if "released" not in self.config["backbones"][name]]
+
+    @property
+    def trainer(self) -> Self:
+        """The edition whose explainers it takes, where its file names one."""
+        return self.read(self.config["explainers"], results=str(self.home.parent), root=self.root)
 
     @property
     def studied(self) -> list[str]:

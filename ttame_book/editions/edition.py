@@ -229,6 +229,8 @@ class Edition(Configuration):
         ``progress`` is called with (steps done, steps in all) while training. A NotServedError is
         raised if the method, a key of `TRAINED`, cannot serve the backbone.
         """
+        if "explainers" in self.config:
+            return self.trainer.explainer(backbone, progress, method)
         entry = self.entry(backbone.name)
         if "released" in entry and method == "t-tame":
             return self.released(backbone.name).explainer(backbone, entry.get("weights", OWN))

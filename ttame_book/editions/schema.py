@@ -40,7 +40,7 @@ REGISTRIES: dict[str, list[str | None]] = {
 TAKEN = ("summary", "backbones", "logs", "book", "variations")
 """Folders of an edition's results that are no backbone's."""
 OF_TRAINING = ("train", "ablate", "tune")
-"""Sections that an edition has, unless all its explainers are released ones."""
+"""Sections that an edition has, unless all its explainers are released ones or another's."""
 DRAFT = jsonschema.Draft202012Validator
 # no number that is not finite, and no 3.0 for a whole one
 NUMBERS = DRAFT.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int).redefine(
@@ -92,7 +92,7 @@ def validate(config: Any, root: Path, source: str) -> None:
     check(config, root, source)
     trained = [name for name, entry in config["backbones"].items() if "released" not in entry]
     lacking = [section for section in OF_TRAINING if section not in config]
-    if trained and lacking:
+    if trained and lacking and "explainers" not in config:
         raise TTAMEError(f"{source}, top level: {', '.join(lacking)} must be given")
     if not any(entry.get("scored", True) for entry in config["backbones"].values()):
         raise TTAMEError(f"{source}, backbones: none is scored; expected one, for the tables")

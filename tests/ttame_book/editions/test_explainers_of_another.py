@@ -1,0 +1,109 @@
+"""Editions that train nothing: their explainers, and classifiers, are another edition's."""
+
+import shutil
+
+import pytest
+import torch
+import yaml
+
+import ttame_book as tb
+import ttame_core as tt
+from tests.commands import ROOT
+from tests.ttame_book.editions.test_released import WITHOUT_TRAINING, steps_of
+from ttame_book.editions.configuration import Configuration
+from ttame_book.editions.graph import STEPS, needed, step_key
+from ttame_book.studies.comparison import compared_methods
+
+OTHERS = {
+    "edition": "others",
+    "title": "Others",
+    "seed": 5,
+    "explainers": "smoke",
+    "data": {"others": {"kind": "digits", "val": 4, "test": 6}},
+    "backbones": {"demo_resnet": {"data": "others"}},
+    "evaluate": {
+        "methods": ["t-tame", "t-tame-matched", "random"],
+        "percentages": [50],
+        "batch_size": 4,
+    },
+    "sanity": {"images": 3},
+    "counterfactual": {"images": 3},
+}
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project with the edition ``others``, and a classifier of which ``smoke`` says more."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
+    change(tmp_path, "smoke", backbones={"demo_resnet": {"data": "digits", "taps": "fine"}})
+    change(tmp_path, "smoke", claims={}, ablate={"steps": 2, "images": 4, "seeds": [1]})
+    (tmp_path / "config" / "others.yaml").write_text(yaml.safe_dump(OTHERS))
+    return tmp_path
+
+
+def change(project, name, **values):
+    file = project / "config" / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | values))
+
+
+def keys(project, notebooks=WITHOUT_TRAINING):
+    edition = Configuration.read("others", root=project)
+    return {step_key(edition, s, "demo_resnet") for s in STEPS if s.notebook in notebooks}
+
+
+def test_nothing_is_trained_and_classifiers_are_as_the_other_edition_has_them(project):
+    edition = Configuration.read("others", root=project)
+    assert edition.entry("demo_resnet") == {"data": "others", "taps": "fine"}
+    assert edition.trained == edition.studied == edition.converged == []
+    assert steps_of(edition, "demo_resnet") == WITHOUT_TRAINING
+    for step in (step for step in STEPS if step.notebook in WITHOUT_TRAINING):
+        assert "explainer.safetensors" not in needed(edition, step, "demo_resnet")
+
+
+def test_explainers_are_those_that_the_other_edition_trained(project):
+    trainer = tb.Edition.read("smoke", root=project)
+    model = trainer.backbone("demo_resnet")
+    training = trainer.training(model)
+    ours, _ = training.run()
+    written = training.file.stat().st_mtime_ns
+    edition = tb.Edition.read("others", root=project)
+    model = edition.backbone("demo_resnet")
+    images = torch.stack([item["image"] for item in edition.images(model, "test")])
+    assert len(images) == 6
+    found = edition.explainer(model)
+    assert torch.equal(found.explain(images), ours.explain(images))
+    assert training.file.stat().st_mtime_ns == written
+    compared, left_out = compared_methods(edition, model)  # a rival is trained there too
+    assert (list(compared), left_out) == (OTHERS["evaluate"]["methods"], {})
+    assert training.file.with_name("explainer-t-tame-matched.safetensors").is_file()
+    assert not list((project / "results" / "others").rglob("*.safetensors"))
+
+
+def test_results_depend_on_how_the_other_edition_trains(project):
+    first = keys(project)
+    change(project, "smoke", sanity={"images": 2})
+    assert keys(project) == first
+    change(project, "smoke", seed=1)
+    second = keys(project)
+    assert not second & first
+    train = yaml.safe_load((project / "config" / "smoke.yaml").read_text())["train"]
+    change(project, "smoke", train=train | {"steps": 4})
+    assert not keys(project) & second
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ("others", "explainers: others trains none; expected one that does"),
+        ("more", "explainers: more trains none; expected one that does"),
+        ("smok", "explainers: smok trains none; expected one that does"),
+    ],
+)
+def test_the_other_edition_trains(other, told, project):
+    (project / "config" / "more.yaml").write_text(
+        yaml.safe_dump(OTHERS | {"edition": "more", "explainers": "others"})
+    )
+    change(project, "others", explainers=other)
+    with pytest.raises(tt.TTAMEError, match=told):
+        Configuration.read("others", root=project)
