@@ -30,7 +30,9 @@ def scored(tmp_path):
         backbone = edition.backbone("demo_resnet", masking=masking)
         if change:
             with torch.no_grad():
-                backbone.model.fc.bias[0] += change  # of one class: all of them would change no answer
+                backbone.model.fc.bias[0] += (
+                    change  # of one class: all of them would change no answer
+                )
         answers, shown = kept_answers(edition, backbone), []
         hook = backbone.model.register_forward_pre_hook(lambda m, args: shown.append(len(args[0])))
         generator = torch.Generator().manual_seed(0)
