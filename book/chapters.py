@@ -3,6 +3,7 @@
 Numbers are never typed into a text: a page's ``{{ name }}`` is filled by `facts`.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ SEVERAL = (
 
 
 def facts(folder: Path) -> dict[str, str]:
-    """Count the claims' verdicts and the photographs, for the texts that tell of an edition."""
+    """Tell what the texts on an edition mention: verdicts, photographs, settings it ran with."""
     means, _ = read_scores(folder)
     verdicts = pd.read_csv(folder / "summary" / "claims.csv")["verdict"]
     keys = ("confirmed", "not_confirmed", "undecided", "not_applicable")
@@ -49,26 +50,33 @@ def facts(folder: Path) -> dict[str, str]:
     curves = pd.read_csv(folder / "summary" / "convergence.csv")
     found |= {"classifiers": in_words(len(backbones_of(folder)))}
     found |= {"validation": f"{int(curves['n'].max()):,}", "lengths_best": best_lengths(curves)}
-    return found | {"brightness": brightness(folder), "best": best_variants(folder)}
+    # not those of the file in config/, which may have changed since
+    ran = json.loads((folder / "summary" / "configuration.json").read_text())
+    best = best_on(folder)
+    longest = {f"{steps_of(ran, *each):,}" for each in best.items()}
+    found |= {"brightness": brightness(folder), "best_steps": listed(sorted(longest, key=len))}
+    return found | {"best": best_variants(best, ran)} | settings(ran)
 
 
 def settings(config: dict[str, Any]) -> dict[str, str]:
     """Tell an edition's settings that its texts mention: steps, masks, which stands for which."""
-    apart = [
-        config.get("trained", {}),
-        *(e.get("trained", {}) for e in config["backbones"].values()),
-    ]
-    steps = sorted({own["steps"] for each in apart for own in each.values() if "steps" in own})
     stands = config.get("claims", {})
     return {
         "steps": f"{config['train']['steps']:,}",
-        "variant_steps": f"{steps[0]:,} to {steps[-1]:,}",
         "ablation_steps": f"{config['ablate']['steps']:,}",
         "masks": f"{config['evaluate']['options']['rise']['masks']:,}",
-        "stand_ins": ", ".join(
-            f"{shown_name(name)} for {PAPERS[family]}" for family, name in stands.items()
+        "stand_ins": listed(
+            [f"{shown_name(name)} for {PAPERS[family]}" for family, name in stands.items()]
         ),
     }
+
+
+def steps_of(config: dict[str, Any], backbone: str, method: str) -> int:
+    """Return for how many steps a configuration trains a method for a classifier."""
+    own = config["backbones"][backbone]
+    places = [own.get("trained", {}).get(method, {}), config.get("trained", {}).get(method, {})]
+    places += [own.get("train", {}), config["train"]]
+    return next(place["steps"] for place in places if "steps" in place)
 
 
 def answer_table(folder: Path) -> str:
@@ -143,13 +151,23 @@ def best_lengths(curves: pd.DataFrame) -> str:
     return listed([f"*{best}* on {listed(names)}" for best, names in found.items()])
 
 
-def best_variants(folder: Path) -> str:
-    """Name the variant that is best in AD(50), with the classifiers that it is best on."""
+def best_on(folder: Path) -> dict[str, str]:
+    """Find the variant that is best in AD(50) on each classifier."""
     means, _ = read_scores(folder)
-    found: dict[str, list[str]] = {}
-    for backbone in backbones_of(folder):
-        found.setdefault(best_variant(means, backbone), []).append(shown_name(backbone))
-    return listed([f"{plain(best)} (`{best}`) on {listed(on)}" for best, on in found.items()])
+    return {backbone: best_variant(means, backbone) for backbone in backbones_of(folder)}
+
+
+def best_variants(best: dict[str, str], config: dict[str, Any]) -> str:
+    """Name the variants that are best, with their steps and the classifiers they are best on."""
+    found: dict[tuple[str, int], list[str]] = {}
+    for backbone, method in best.items():
+        kind = (method, steps_of(config, backbone, method))
+        found.setdefault(kind, []).append(shown_name(backbone))
+    told = [
+        f"*{plain(method)}* (`{method}`), {steps:,} steps, on {listed(on)}"
+        for (method, steps), on in found.items()
+    ]
+    return "; ".join(told)
 
 
 def lengths_table(folder: Path) -> str:
@@ -189,9 +207,8 @@ def classifier_page(folder: Path, backbone: str) -> str:
     found = {m: rows_of(differences, backbone, m, "ad", 50) for m in ("t-tame", best)}
     paper, variant = (standing(each[each["rival"] != FULL_RISE]) for each in found.values())
     full = found[best][found[best]["rival"] == FULL_RISE]
-    more = (
-        f" It is {against(full.iloc[0], 'AD(50)', 'RISE with 4,000 masks')}." if len(full) else ""
-    )
+    told = against(full.iloc[0], "AD(50)", "RISE with 4,000 masks") if len(full) else ""
+    more = f" In a test apart the best variant is {told}." if told else ""
     methods = list(own["method"].unique())
     first = [m for m in methods if m in ("t-tame", best, *SHOWN, *CONTROLS)]
     rest = [m for m in methods if m not in first]
@@ -201,8 +218,7 @@ def classifier_page(folder: Path, backbone: str) -> str:
         f"RISE has {{{{ masks }}}} masks among them.{more}\n\n"
         f"```{{image}} {FIGURES}/forest-ad50-{backbone}.svg\n:alt: T-TAME's paired difference in AD(50) "
         f"to each rival, {shown_name(backbone)}\n```\n\n"
-        "*Left of the line T-TAME is better; a filled mark is significant after correction. The "
-        "comparison with 4,000 masks is tested for itself.*\n\n"
+        "*Left of the line T-TAME is better; a filled mark is significant after correction.*\n\n"
         f"{scores_table(own, first)}\n"
         f"*Means over {int(own['n'].max())} photographs, or as many as a method explained, ± half their "
         "95 % intervals; in per cent. The last three rows know nothing of the classifier.*\n\n"
@@ -279,13 +295,14 @@ def claims_page(folders: dict[str, Path]) -> str:
         f"# The twelve claims\n\n**{editions[0][0].upper()}{editions[0][1:]}: {summed}.** Each claim is a list of "
         "comparisons, image by image. It is confirmed where all of them come out as claimed, not "
         "confirmed where one comes out otherwise, and undecided where neither holds "
-        "([](measures.md)). On photographs {{ stand_ins }} stand in. RISE has {{ masks }} masks there, and "
+        "([](measures.md)). The stand-ins on photographs are {{ stand_ins }}. RISE has {{ masks }} masks there, and "
         "claims 7 to 9 rest on trainings of {{ ablation_steps }} steps.\n\n"
         f"{table(['', *editions, 'the paper says'], rows)}\n"
         f"```{{image}} {FIGURES}/verdicts.svg\n:alt: The verdict on each claim, with the comparison that "
         "decides it and its interval\n```\n\n"
         "*What decides each claim on photographs, drawn from the bound in the middle: to the right "
-        "is what the paper says. Each row has a scale of its own. In numbers below.*\n"
+        "is what the paper says, and a count on the line meets it. Each row has a scale of its own. Below "
+        "it stands in numbers, with how many comparisons came out which way.*\n"
         f"{details}"
     )
 

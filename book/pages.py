@@ -20,7 +20,6 @@ import plots
 import yaml
 from PIL import Image
 
-from ttame_book.editions.configuration import Configuration
 from ttame_book.report import explorer
 from ttame_book.report.names import shown_name
 
@@ -83,8 +82,7 @@ def main(results: Path, title: str) -> None:
     listings.write_costs(RATES, book)
     real = write_photographs(results, book)
     config = yaml.safe_load((PROSE / "_config.yml").read_text())
-    told = Configuration.read("imagenette", root=PROSE.parent).config
-    config["parse"]["myst_substitutions"] = chapters.facts(COMMITTED) | chapters.settings(told)
+    config["parse"]["myst_substitutions"] = chapters.facts(COMMITTED)
     published = config.pop("repository")
     (book / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
     write_sources(book / boxes.SOURCES, published)
