@@ -72,9 +72,9 @@ class AttentionMechanism(nn.Module):
     tallest : int, optional
         Maps of more cells a side than this are computed with so many, as the released ones are.
     tied : bool
-        Beyond the paper: a class's fusion row is its row of `tied_rows` times a matrix ``(C_head,
-        C_i)`` for each tap, which all classes share. What is learnt from one class moves the maps
-        of all, and the number of parameters does not depend on K.
+        Beyond the paper: a class's fusion row is its row of `tied_rows` times a matrix ``(C_head +
+        1, C_i)`` for each tap, which all classes share. What is learnt from one class moves the
+        maps of all, and the number of parameters does not depend on K.
 
     Raises
     ------
@@ -127,7 +127,7 @@ class AttentionMechanism(nn.Module):
         # the classifier's own, which a saved explainer need not hold
         rows_of = None if head is None or not tied else tied_rows(head)
         self.register_buffer("head", rows_of, persistent=False)
-        rows = num_classes if self.head is None else self.head.shape[1]  # K or C_head
+        rows = num_classes if self.head is None else self.head.shape[1]  # K or C_head + 1
         self.fusion = nn.Conv2d(sum(self.channels), rows, kernel_size=1)
         # tokens know nothing of being neighbours: a transformer's maps are ragged, a CNN's not
         self.smoothing = smoothing
@@ -187,11 +187,11 @@ class AttentionMechanism(nn.Module):
 
 
 def tied_rows(head: Tensor) -> Tensor:
-    """Take the mean over classes off a head's rows ``(K, C_head)``, and bring them to unit length.
+    """Take the mean over classes off a head's rows ``(K, C_head)``; append 1, ``(K, C_head + 1)``.
 
-    What all classes have in common tells none from another. One factor makes the root mean square
-    of the rows' lengths 1: a step by the gradient then moves a class's fusion row as far as if the
-    row were its own, so that one learning rate suits both, whatever the classifier's scale.
+    What maps of all classes have in common, such as where any object is, the last column learns.
+    One factor makes the root mean square of the rows' lengths 1 without it: one learning rate then
+    suits tied rows and a class's own, whatever the classifier's scale.
 
     A TTAMEError is raised if the rows are all alike.
     """
@@ -204,7 +204,7 @@ def tied_rows(head: Tensor) -> Tensor:
             "the rows of the classifier's head are all alike, so that rows tied to them would give all classes one map; "
             "take a trained classifier, or a variant that is not tied"
         )
-    return rows / size
+    return torch.cat([rows / size, torch.ones_like(rows[:, :1])], 1)
 
 
 def fuse(attention: Tensor, rows: Tensor) -> Tensor:

@@ -47,8 +47,8 @@ def warm_start(explainer: TTAME, seen: tuple[Tensor, list[Tensor]] | None = None
     attention.fusion.weight.zero_()
     attention.fusion.bias.zero_()  # type: ignore[union-attr]
     weight = head_of(backbone).weight.flatten(1)
-    # rows that are tied to the head's are these times the identity
-    rows = weight - weight.mean(0) if attention.head is None else torch.eye(channels).to(weight)
+    tied = torch.eye(channels + 1, channels).to(weight)  # the head's rows, nothing in common
+    rows = weight - weight.mean(0) if attention.head is None else tied
     attention.fusion.weight[:, -channels:, 0, 0] = rows
     read = backbone.model.get_submodule(tap)
     if isinstance(read, nn.LayerNorm):

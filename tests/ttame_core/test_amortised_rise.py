@@ -173,17 +173,19 @@ def test_a_step_of_adamw_is_as_long_as_the_rate_and_spares_biases_and_norms(tiny
     assert type(optimizer) is torch.optim.AdamW
 
 
-def test_a_row_is_the_heads_centred_row_times_a_matrix_for_each_tap():
+def test_a_row_is_the_heads_centred_row_times_a_matrix_and_a_row_in_common_for_each_tap():
     head, features = torch.randn(6, 3), [torch.randn(2, 5, 8, 8), torch.randn(2, 7, 4, 4)]
     tied = AttentionMechanism((5, 7), 6, head, tied=True).eval()
-    nn.init.normal_(tied.fusion.bias)
+    for shared in tied.fusion.parameters():  # (3 + 1, C), (3 + 1)
+        nn.init.normal_(shared)
     own = AttentionMechanism((5, 7), 6).eval()
     own.branches = tied.branches
     rows = head - head.mean(0)
     rows = rows / rows.square().sum(1).mean().sqrt()
     with torch.no_grad():
-        own.fusion.weight[..., 0, 0] = rows @ tied.fusion.weight[..., 0, 0]
-        own.fusion.bias[:] = rows @ tied.fusion.bias
+        matrix, common = tied.fusion.weight[..., 0, 0].split([3, 1])
+        own.fusion.weight[..., 0, 0] = rows @ matrix + common
+        own.fusion.bias[:] = rows @ tied.fusion.bias[:3] + tied.fusion.bias[3]
     classes = torch.tensor([[3, 0], [5, 5]])
     assert torch.allclose(tied(features), own(features), atol=1e-5)
     assert torch.allclose(tied(features, classes), own(features, classes), atol=1e-5)
