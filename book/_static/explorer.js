@@ -53,22 +53,32 @@
         const other = set.methods[first === reference ? second : first];
         const own = first === reference ? [difference, low, high] : [-difference, -high, -low];
         const side = p >= 0.05 ? 0 : Math.sign(own[0]) * measure.direction;
-        return { other, n, p, side, own, control: set.controls.includes(other) };
+        return { other, n, p, side, own, group: groupOf(set, other) };
       })
-      // controls do not compete: they are below; above, the reference's clearest win comes first
-      .sort((a, b) => a.control - b.control || measure.direction * (b.own[0] - a.own[0]));
+      // groups are one below the other; in each the reference's clearest win comes first
+      .sort((a, b) => a.group - b.group || measure.direction * (b.own[0] - a.own[0]));
     return { set, measure, cell, rows };
   }
 
+  // Rivals, T-TAME with its variants, controls: in this order they are listed.
+  const GROUPS = ["Rivals", "T-TAME", "Controls"];
+  const groupOf = (set, name) => (set.own.includes(name) ? 1 : set.controls.includes(name) ? 2 : 0);
+
+  // Of T-TAME only the others are rivals; of another method, T-TAME and its variants are too.
+  function rivalsOf(set, rows) {
+    return rows.filter(({ group }) => group === 0 || (group === 1 && groupOf(set, state.reference) !== 1));
+  }
+
   function tellForest({ set, measure, cell, rows }) {
-    const rivals = rows.filter(({ control }) => !control);
+    const rivals = rivalsOf(set, rows);
     const count = (side) => rivals.filter((row) => row.side === side).length;
+    const title = cell.title.replace(/ [↓↑]$/, "");
     const images = rows.map(({ n }) => n);
     const [fewest, most] = [Math.min(...images), Math.max(...images)];
     const n = fewest === most ? `${most}` : `${fewest} to ${most}`;
     return (
-      `${state.reference} on ${set.name}, ${cell.title}: better than ${count(1)} of ${rivals.length} methods, ` +
-      `worse than ${count(-1)}; with ${count(0)} no difference is proven. n = ${n} images.`
+      `${state.reference} on ${set.name}, ${title}: better than ${count(1)} of ${rivals.length} rivals, ` +
+      `level with ${count(0)} and worse than ${count(-1)}. n = ${n} images.`
     );
   }
 
@@ -79,7 +89,20 @@
     const narrow = width < 560; // names above their intervals, not beside them
     const [left, right] = narrow ? [8, width - 8] : [196, width - 140];
     const [high, top] = [narrow ? 46 : 26, 46];
-    const height = top + rows.length * high + 42;
+    const places = []; // the middle of each row's interval
+    const heads = []; // where a group that is not the first begins
+    let bottom = top;
+    rows.forEach(({ group }, i) => {
+      if (i && group !== rows[i - 1].group) {
+        heads.push([GROUPS[group], bottom + 20]);
+        bottom += 28;
+      }
+      places.push(bottom + (narrow ? 34 : high / 2));
+      bottom += high;
+    });
+    // on a narrow screen the words are above the intervals: no line goes through them
+    const strips = narrow ? places.map((y) => [y - 9, y + 9]) : [[top - 4, bottom]];
+    const height = bottom + 42;
     const ends = rows.flatMap(({ own }) => own.filter(Number.isFinite)).concat(0);
     const [low, up] = [Math.min(...ends), Math.max(...ends)];
     const room = 0.04 * (up - low || 1);
@@ -89,13 +112,15 @@
     const add = (tag, attributes, text) => svg.append(element(`svg:${tag}`, attributes, text));
     const words = (text, x, y, anchor, kind = "") => add("text", { x, y, "text-anchor": anchor, class: kind }, text);
 
-    const bottom = top + rows.length * high;
+    const upright = (value, kind) => {
+      for (const [y1, y2] of strips) add("line", { x1: x(value), x2: x(value), y1, y2, class: kind });
+    };
     const step = niceStep((up - low) / (narrow ? 3 : 6) || 1);
     for (let i = Math.ceil((low - room) / step); i * step <= up + room; i++) {
-      add("line", { x1: x(i * step), x2: x(i * step), y1: top, y2: bottom, class: "grid" });
+      upright(i * step, "grid");
       words(`${+(i * step).toFixed(6)}`.replace("-", "−"), x(i * step), bottom + 16, "middle", "tick");
     }
-    add("line", { x1: x(0), x2: x(0), y1: top - 4, y2: bottom, class: "zero" });
+    upright(0, "zero");
     const sides = [`${state.reference} better`, "the other better"];
     if (measure.direction > 0) sides.reverse();
     words(`← ${sides[0]}`, left, 18, "start", "side");
@@ -106,15 +131,15 @@
     }
     words(`${state.reference} minus the other, percentage points`, (left + right) / 2, height - 5, "middle", "tick");
 
+    for (const [name, y] of heads) words(name, narrow ? left : left - 12, y, narrow ? "start" : "end", "side");
     rows.forEach((row, i) => {
-      const y = top + i * high + (narrow ? 34 : high / 2);
+      const y = places[i];
       const [middle, from, to] = row.own;
-      const name = row.other + (row.control ? " (control)" : "");
       if (narrow) {
-        words(name, left, y - 14, "start");
-        words(`n ${row.n}, p ${chance(row.p)}`, right, y - 14, "end", "tick");
+        words(row.other, left, y - 14, "start");
+        words(`p ${row.p < 0.001 ? "" : "= "}${chance(row.p)}`, right, y - 14, "end", "tick");
       } else {
-        words(name, left - 12, y + 4, "end");
+        words(row.other, left - 12, y + 4, "end");
         words(row.n, width - 90, y + 4, "end", "tick");
         words(chance(row.p), width - 4, y + 4, "end", "tick");
       }
@@ -125,7 +150,7 @@
     part("finding").textContent = tellForest(found);
     part("numbers").replaceChildren(
       ...rows.map(({ other, n, p, side, own: [difference, from, to] }) => {
-        const outcome = side > 0 ? `${state.reference} is better` : side < 0 ? `${other} is better` : "no difference proven";
+        const outcome = side ? `${state.reference} is ${side > 0 ? "better" : "worse"}` : "level";
         const interval = Number.isFinite(from) ? `${signed(from)} to ${signed(to)}` : "";
         const line = element("tr");
         line.append(element("th", { scope: "row" }, other));

@@ -34,6 +34,13 @@ PROBE = """
     context.drawImage(place, 0, 0);
     return Array.from(context.getImageData(0, 0, place.width, place.height).data);
   };
+  const crossed = () => {
+    const boxes = (kind) => Array.from(document.querySelectorAll(kind), (part) => part.getBBox());
+    const lines = boxes("svg :is(.grid, .zero)");
+    const meet = (text) => (line) =>
+      text.x < line.x && line.x < text.x + text.width && text.y < line.y + line.height && line.y < text.y + text.height;
+    return boxes("svg text").filter((text) => lines.some(meet(text))).length;
+  };
   const look = () => told.push({
     finding: document.querySelector(".finding").textContent,
     title: document.querySelector("svg title").textContent,
@@ -42,6 +49,7 @@ PROBE = """
     confidences: document.querySelector(".confidences").textContent,
     canvases: Array.from(document.querySelectorAll(".pictures:not([hidden]) canvas"), pixels),
     unnamed: document.querySelectorAll("canvas:not([aria-label])").length,
+    crossed: crossed(),
     hash: location.hash,
     width: WIDTH,
     labelled: Array.from(document.querySelectorAll("select, input"), ({ labels }) => labels.length),
@@ -109,6 +117,7 @@ def page(made, tmp_path_factory):
         for row in (
             ("rise", 40, v - 20.0, -6.0, 31.0, 0.2),
             ("grad-cam", 500, -12.5, -14.0, -11.0, 0.0001),
+            ("t-tame-warm", 500, 2.0, 1.0, 3.0, 0.01),
             ("random", 500, -30.0, -31.0, -29.0, 0.0001),
         )
     ]
@@ -156,16 +165,17 @@ def test_a_browser_finds_no_error_and_asks_for_nothing(seen):
     for view in told:
         assert view["width"]["needed"] <= view["width"]["there"] == 375  # nothing scrolls sideways
         assert view["labelled"] == [1] * 10 and not view["unnamed"]
+        assert view["crossed"] == 0  # no line goes through a word
 
 
 def test_the_reference_turns_the_differences_round(seen):
     first, of_grad_cam, _, at_15, *_ = seen[0]
     assert first["finding"] == first["title"]
     assert (
-        "T-TAME on cnn, AD(50) ↓: better than 1 of 2 methods, worse than 0; with 1 no"
+        "T-TAME on cnn, AD(50): better than 1 of 2 rivals, level with 1 and worse than 0."
         in first["finding"]
     )
-    assert "n = 40 to 500 images" in first["finding"] and first["filled"] == 2
+    assert "n = 40 to 500 images" in first["finding"] and first["filled"] == 3
     assert first["table"] == [
         [
             "Grad-CAM",
@@ -175,7 +185,9 @@ def test_the_reference_turns_the_differences_round(seen):
             "500",
             "< 0.001",
         ],
-        ["RISE", "no difference proven", "+30.0", f"{MINUS}6.0 to +31.0", "40", "0.20"],
+        ["RISE", "level", "+30.0", f"{MINUS}6.0 to +31.0", "40", "0.20"],
+        # no rival, and not among the two that are counted
+        ["T-TAME, warm start", "T-TAME is worse", "+2.0", "+1.0 to +3.0", "500", "0.010"],
         [
             "Random map",
             "T-TAME is better",
@@ -186,9 +198,9 @@ def test_the_reference_turns_the_differences_round(seen):
         ],  # a control
     ]
     assert of_grad_cam["table"] == [
-        ["T-TAME", "T-TAME is better", "+12.5", "+11.0 to +14.0", "500", "< 0.001"]
+        ["T-TAME", "Grad-CAM is worse", "+12.5", "+11.0 to +14.0", "500", "< 0.001"]
     ]
-    assert "better than 0 of 1 methods, worse than 1" in of_grad_cam["finding"]
+    assert "better than 0 of 1 rivals, level with 0 and worse than 1" in of_grad_cam["finding"]
     assert at_15["table"][1][2] == f"{MINUS}5.0" and "AD(15)" in at_15["finding"]
 
 

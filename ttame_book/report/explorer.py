@@ -97,6 +97,7 @@ def _sets(summary: Path) -> Iterator[dict[str, Any]]:
             "name": shown_name(name),
             "of": summary.parent.name,
             "methods": list(map(_said, methods)),
+            "own": [_said(method) for method in methods if method in OURS],
             "controls": [_said(method) for method in methods if method in CONTROLS],
             "measures": measures,
         }
@@ -113,10 +114,9 @@ def _measure(name: str, differences: pd.DataFrame, methods: list[str]) -> dict[s
             rows.append([place(method), place(rival), n, *values, float(f"{p:.3g}")])
         label = "whole map" if name in LOCALISATION else f"{v:g} %" if v else "mean over v"
         cells.append({"v": v, "label": label, "title": measure_label(name, v), "rows": rows})
-    words = measure.label.partition("(")[0]
     return {
         "key": name,
-        "label": f"{words}: {BETTER[measure.direction]}",
+        "label": f"{measure.label.partition('(')[0]}: {BETTER[measure.direction]}",
         "direction": measure.direction,
         "fallback": FIRST_V,
         "cells": cells,
