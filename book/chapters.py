@@ -271,11 +271,11 @@ def claims_page(folders: dict[str, Path]) -> str:
     rows = []
     for number in first.index:
         told = [verdicts[e].set_index("number").loc[number, "verdict"] for e in editions]
-        rows.append([str(number), *told, first.loc[number, "claim"]])
+        rows.append([str(number), first.loc[number, "claim"], *told])
     details = "".join(
         f"\n## {edition[0].upper()}{edition[1:]}\n\n"
         + table(
-            ["", "as claimed, otherwise, undecided", "decided by"],
+            ["claim", "as claimed, otherwise, undecided", "decided by"],
             [
                 [
                     str(row["number"]),
@@ -297,7 +297,7 @@ def claims_page(folders: dict[str, Path]) -> str:
         "confirmed where one comes out otherwise, and undecided where neither holds "
         "([](measures.md)). The stand-ins on photographs are {{ stand_ins }}. RISE has {{ masks }} masks there, and "
         "claims 7 to 9 rest on trainings of {{ ablation_steps }} steps.\n\n"
-        f"{table(['', *editions, 'the paper says'], rows)}\n"
+        f"{table(['claim', 'the paper says', *editions], rows)}\n"
         f"```{{image}} {FIGURES}/verdicts.svg\n:alt: The verdict on each claim, with the comparison that "
         "decides it and its interval\n```\n\n"
         "*What decides each claim on photographs, drawn from the bound in the middle: to the right "

@@ -179,7 +179,7 @@ def test_the_page_of_claims_has_a_verdict_of_each_edition(edition):
         "**On photographs: 7 not confirmed, 3 confirmed, 2 undecided at this sample size.**" in text
     )
     rows = rows_of(text.split("\n## ")[0])[2:]
-    assert rows[0] == ["1", "confirmed", "confirmed", "what 1 says"]
+    assert rows[0] == ["1", "what 1 says", "confirmed", "confirmed"]
     assert [row[0] for row in rows] == [str(n) for n in range(1, 13)]
     decides = "net, AD(50): T-TAME 40, RISE 50; difference -10 [-12, -8]; claimed < 0"
     assert rows_of(text.split("\n## ")[1])[2] == ["1", "4, 3, 2", decides]
