@@ -18,6 +18,7 @@ from tests.commands import ROOT
 from ttame_book.editions.configuration import SETTINGS, validate
 from ttame_book.editions.graph import STEPS
 from ttame_book.editions.runs import parameters_of
+from ttame_book.report.intervals import means_table
 from ttame_book.report.names import shown_name
 from ttame_core.__main__ import main
 from ttame_core.pretrained import shipped_explainers
@@ -221,9 +222,13 @@ def test_the_model_card_shows_the_committed_numbers():
         scores = pd.read_parquet(ROOT / "results" / edition / backbone / OF_CARDS[edition])
         means = means_table(scores[scores["measure"].isin(tt.MASKING)])
         half = (means["high"] - means["low"]) / 2
-        cells = [f"{mean:.1f} ±{apart:.1f}" for mean, apart in zip(means["mean"], half, strict=True)]
+        cells = [
+            f"{mean:.1f} ±{apart:.1f}" for mean, apart in zip(means["mean"], half, strict=True)
+        ]
         names = means["measure"].str.upper() + "(" + means["v"].astype(int).astype(str) + ")"
-        told = dict(zip(zip(means["method"].map(shown_name), names, strict=True), cells, strict=True))
+        told = dict(
+            zip(zip(means["method"].map(shown_name), names, strict=True), cells, strict=True)
+        )
         for label, *shown in rows:
             name = shown_name("t-tame-top") if label == "this explainer" else label
             expected = [told[name, column.rstrip(" ↓↑")] for column in labels]
