@@ -12,13 +12,12 @@ from plots import FIGURES
 from summaries import FULL_RISE, backbones_of, read_evidence, read_scores
 
 from ttame_book.report.answers import against, best_variant, counts, listed, rows_of, standing
-from ttame_book.report.claims import VERDICTS
+from ttame_book.report.claims import FAMILIES, VERDICTS
 from ttame_book.report.names import shown_name
 from ttame_book.report.tables import outcomes
 from ttame_book.report.verdicts import deciding_comparisons, in_numbers
 from ttame_core.methods.registry import CONTROLS
 
-PAPERS = {"vgg": "VGG-16", "resnet": "ResNet-50", "vit": "ViT-B/16"}
 SEVERAL = (
     "none",
     "one",
@@ -66,7 +65,7 @@ def settings(config: dict[str, Any]) -> dict[str, str]:
         "ablation_steps": f"{config['ablate']['steps']:,}",
         "masks": f"{config['evaluate']['options']['rise']['masks']:,}",
         "stand_ins": listed(
-            [f"{shown_name(name)} for {PAPERS[family]}" for family, name in stands.items()]
+            [f"{shown_name(name)} for {FAMILIES[family]}" for family, name in stands.items()]
         ),
     }
 
@@ -246,7 +245,7 @@ def costs_table(folder: Path) -> str:
     costs = pd.read_csv(folder / "summary" / "costs.csv")
     backbones = list(costs["backbone"].unique())
     cells = {
-        (row["method"], row["backbone"]): f"{row['milliseconds']:,.0f} ms, "
+        (row["method"], row["backbone"]): f"{row['milliseconds']:,.0f} ms · "
         f"{row['forwards'] + row['backwards']:,.0f}"
         for row in records(costs)
     }
@@ -254,7 +253,7 @@ def costs_table(folder: Path) -> str:
         [shown_name(method), *(cells.get((method, backbone), "") for backbone in backbones)]
         for method in ("t-tame", *SHOWN)
     ]
-    return table(["time, passes", *map(shown_name, backbones)], rows)
+    return table(["time · passes", *map(shown_name, backbones)], rows)
 
 
 def plain(method: str) -> str:
@@ -275,11 +274,11 @@ def claims_page(folders: dict[str, Path]) -> str:
     details = "".join(
         f"\n## {edition[0].upper()}{edition[1:]}\n\n"
         + table(
-            ["claim", "as claimed, otherwise, undecided", "decided by"],
+            ["claim", "as claimed", "otherwise", "undecided", "decided by"],
             [
                 [
                     str(row["number"]),
-                    f"{row['as claimed']}, {row['otherwise']}, {row['undecided']}",
+                    *(str(row[way]) for way in ("as claimed", "otherwise", "undecided")),
                     in_numbers(by) if isinstance(by["left"], str) else "",
                 ]
                 for row, by in zip(
@@ -300,9 +299,9 @@ def claims_page(folders: dict[str, Path]) -> str:
         f"{table(['claim', 'the paper says', *editions], rows)}\n"
         f"```{{image}} {FIGURES}/verdicts.svg\n:alt: The verdict on each claim, with the comparison that "
         "decides it and its interval\n```\n\n"
-        "*What decides each claim on photographs, drawn from the bound in the middle: to the right "
-        "is what the paper says, and a count on the line meets it. Each row has a scale of its own. Below "
-        "it stands in numbers, with how many comparisons came out which way.*\n"
+        "*What decides each claim on photographs, in points from the claim's bound: to the right of 0 "
+        "is what the paper says. Correlations and counts have numbers alone. The tables below tell how "
+        "many comparisons came out which way.*\n"
         f"{details}"
     )
 

@@ -169,8 +169,8 @@ def test_a_classifiers_page_has_each_method_once_and_controls_with_the_first(edi
 
 def test_a_methods_row_says_what_an_explanation_takes(edition):
     head, _, first, *rest = rows_of(chapters.costs_table(edition))
-    assert head == ["time, passes", "net"] and first == ["T-TAME", "19 ms, 1"]
-    assert ["RISE", "120,000 ms, 8,001"] in rest and ["IIA", ""] in rest
+    assert head == ["time · passes", "net"] and first == ["T-TAME", "19 ms · 1"]
+    assert ["RISE", "120,000 ms · 8,001"] in rest and ["IIA", ""] in rest
 
 
 def test_the_page_of_claims_has_a_verdict_of_each_edition(edition):
@@ -181,8 +181,8 @@ def test_the_page_of_claims_has_a_verdict_of_each_edition(edition):
     rows = rows_of(text.split("\n## ")[0])[2:]
     assert rows[0] == ["1", "what 1 says", "confirmed", "confirmed"]
     assert [row[0] for row in rows] == [str(n) for n in range(1, 13)]
-    decides = "net, AD(50): T-TAME 40, RISE 50; difference -10 [-12, -8]; claimed < 0"
-    assert rows_of(text.split("\n## ")[1])[2] == ["1", "4, 3, 2", decides]
+    decides = "net, AD(50): T-TAME 40.0, RISE 50.0; difference −10.0 [−12.0, −8.0]; claimed < 0"
+    assert rows_of(text.split("\n## ")[1])[2] == ["1", "4", "3", "2", decides]
 
 
 def test_the_page_before_the_notebooks_links_them_and_says_where_there_are_no_scores(edition):

@@ -15,8 +15,8 @@ RIVALS = (
     "transformer-lrp",
 )
 """The methods of the paper's tables."""
-FAMILIES = ("vgg", "resnet", "vit")
-"""The paper's VGG-16, ResNet-50 and ViT-B/16; an edition says which backbones stand for them."""
+FAMILIES = {"vgg": "VGG-16", "resnet": "ResNet-50", "vit": "ViT-B/16"}
+"""The paper's classifiers; an edition says which backbones stand for them."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ CLAIMS = (
     ),
     Claim(
         11,
-        "T-TAME needs one forward pass; RISE orders of magnitude more (up to 8000 in the paper; here: at least 100).",
+        "T-TAME needs one forward pass; RISE orders of magnitude more (up to 8,000 in the paper; here: at least 100).",
         tuple(
             Comparison(Cell(f, method, "forwards"), None, less, bound, exact=True)
             for f in FAMILIES

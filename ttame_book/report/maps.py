@@ -112,7 +112,7 @@ def backbones_gallery(
 def class_titles(backbone: Backbone, explanation: Explanation) -> list[str]:
     """Title each explained image with its class in words and the confidence in it."""
     return [
-        f"{textwrap.shorten(backbone.label(c), 18, placeholder='…')}, {p:.0%}"
+        f"{textwrap.shorten(backbone.label(c), 18, placeholder='…')}, {100 * p:.0f}\N{NO-BREAK SPACE}%"
         for c, p in zip(explanation.classes.tolist(), explanation.confidences.tolist(), strict=True)
     ]
 

@@ -55,8 +55,12 @@ FEW = 0.8  # share of the images that the most scored method has: what has fewer
 
 
 def shown_name(name: str) -> str:
-    """Return what a method or classifier is called, or its own name where the table lacks it."""
-    return NAMES.get(name, name)
+    """Return what a method or classifier is called, or its own name where the table lacks it.
+
+    Of ``brightness, mismatched`` it is what is in front of the comma that has a name.
+    """
+    first, comma, rest = name.partition(", ")
+    return NAMES.get(name) or f"{NAMES.get(first, first)}{comma}{rest}"
 
 
 def rivals_of(names: Iterable[str]) -> list[str]:

@@ -22,17 +22,9 @@ MARKS: dict[Any, str] = {1: "font-weight: bold", 2: "font-style: italic"}
 FEWEST = 10  # images, for a best and a second best to be named
 SIGNS = {"better": "▲", "level": "○", "worse": "▼"}
 ABSENT = "·"
-COMMANDS = {
-    "±": r"$\pm$",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-    "▲": r"$\bigtriangleup$",
-    "○": r"$\circ$",
-    "▼": r"$\bigtriangledown$",
-    "·": r"$\cdot$",
-    "%": r"\%",
-    "_": r"\_",
-}
+COMMANDS = {"±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "·": r"$\cdot$"}
+COMMANDS |= {"▲": r"$\bigtriangleup$", "○": r"$\circ$", "▼": r"$\bigtriangledown$"}
+COMMANDS |= {"≤": r"$\leq$", "≥": r"$\geq$", "−": "$-$", "%": r"\%", "_": r"\_"}
 """LaTeX's commands for characters of tables."""
 READ = str.maketrans({"\\": r"\textbackslash{}"} | {sign: f"\\{sign}" for sign in "&#${}"})
 """What LaTeX would read in a cell, and what is written in its place."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ttame_book.report.claims import CLAIMS, LEVEL, VERDICTS, Cell, Claim, Comparison
+from ttame_book.report.claims import CLAIMS, FAMILIES, LEVEL, VERDICTS, Cell, Claim, Comparison
 from ttame_book.report.intervals import clearness, simultaneous_intervals
 from ttame_book.report.names import shown_name
 from ttame_book.studies.ablations import Shown
@@ -21,6 +21,8 @@ from ttame_core.metrics.measures import measure_label
 CONFIRMED, NOT_CONFIRMED, UNDECIDED, NOT_APPLICABLE = VERDICTS
 BELOW_CHANCE = "below chance"
 """The outcome of a comparison whose claimed lead would be below what classes have by chance."""
+COUNT = "forwards"
+"""The one measure that is counted."""
 
 
 def evidence(
@@ -43,7 +45,7 @@ def evidence(
         # the same set are taken
         own = rows["backbone"].map(lambda name: taps.get(name) or next(iter(named_taps(name)), ""))
         rows = rows[rows["taps"].isin(["", None]) | (rows["taps"] == own)]
-    counted = costs.assign(measure="forwards", v=0, image_id="cost", value=costs["forwards"])
+    counted = costs.assign(measure=COUNT, v=0, image_id="cost", value=costs["forwards"])
     columns = ["backbone", "table", "method", "measure", "v", "image_id", "value"]
     others = [table.assign(table="")[columns] for table in (scores, sanity, counted)]
     return pd.concat([others[0], rows[columns], *others[1:]])
@@ -174,7 +176,9 @@ def _seed_range(test: Comparison, values: Mapping[Cell, pd.Series]) -> float:
 
 def _backbones(cells: Iterable[Cell], names: Mapping[str, str]) -> list[str]:
     """Name the backbones of cells, each once; a family without one is named as missing."""
-    return list(dict.fromkeys(names.get(cell.family, f"no {cell.family}") for cell in cells))
+    return list(
+        dict.fromkeys(names.get(c.family, f"no stand-in for {FAMILIES[c.family]}") for c in cells)
+    )
 
 
 def _in_words(test: Comparison, names: Mapping[str, str]) -> dict[str, object]:
@@ -255,19 +259,27 @@ def _verdict(claim: Claim, rows: pd.DataFrame, names: Mapping[str, str]) -> dict
 
 def in_numbers(row: Mapping[str, Any] | pd.Series) -> str:
     """Put a comparison in short: means, their difference with its interval, what is claimed."""
-
-    def short(column: str) -> str:
-        return f"{row[column]:.0f}" if abs(row[column]) >= 100 else f"{row[column]:.3g}"
-
     left, right = map(shown_name, (row["left"], row["right"]))
     where = ", ".join(map(shown_name, row["backbone"].split(", ")))
     place = f"{where}, {measure_label(row['measure'], row['v']).rstrip(' ↑↓')}"
     if row["outcome"] == "missing":
         return f"missing: {place}, {left}" + (f" against {right}" if right else "")
     why = f"{BELOW_CHANCE}: " if row["outcome"] == BELOW_CHANCE else ""
-    text = f"{why}{place}: {left} {short('left_mean')}"
-    if right:
-        text += f", {right} {short('right_mean')}; difference {short('difference')}"
-    if row["low"] <= row["high"]:  # no count
-        text += f" [{short('low')}, {short('high')}]"
-    return f"{text}; claimed {row['claimed']}"
+    means = [f"{left} {_digits(row, 'left_mean')}", f"{right} {_digits(row, 'right_mean')}"]
+    # without a right side the difference is the left's mean
+    sides = f"{', '.join(means)}; difference" if right else left
+    return f"{why}{place}: {sides} {interval_in_numbers(row)}"
+
+
+def interval_in_numbers(row: Mapping[str, Any] | pd.Series) -> str:
+    """Put a comparison's difference in short, with its interval and what is claimed of it."""
+    low, high = _digits(row, "low"), _digits(row, "high")
+    interval = f" [{low}, {high}]" if row["low"] <= row["high"] else ""  # a count has none
+    claimed = row["claimed"].replace("<=", "≤").replace(">=", "≥").replace("-", "−")
+    return f"{_digits(row, 'difference')}{interval}; claimed {claimed}"
+
+
+def _digits(row: Mapping[str, Any] | pd.Series, column: str) -> str:
+    """Write a comparison's number with one digit, or two where its difference is small."""
+    form = ",g" if row["measure"] == COUNT else f".{1 + (abs(row['difference']) < 10)}f"
+    return f"{row[column]:{form}}".replace("-", "−")

@@ -41,7 +41,7 @@ def misclassified(backbone: Backbone, items: Iterable[dict[str, Any]], count: in
 def pair_title(backbone: Backbone, classes: Tensor, confidences: Tensor) -> str:
     """Title an image with two classes in words, one a line, and the confidence in each."""
     return "\n".join(
-        f"{textwrap.shorten(backbone.label(int(c)), 16, placeholder='…')}, {float(p):.0%}"
+        f"{textwrap.shorten(backbone.label(int(c)), 16, placeholder='…')}, {100 * float(p):.0f}\N{NO-BREAK SPACE}%"
         for c, p in zip(classes, confidences, strict=True)
     )
 

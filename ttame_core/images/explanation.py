@@ -122,7 +122,7 @@ class Explanation:
                 index, confidence = next(named)
                 label = self.labels[index] if self.labels else f"class {index}"
                 axis.imshow(overlay(image, heat))
-                axis.set_title(f"{label}, {confidence:.0%}")
+                axis.set_title(f"{label}, {100 * confidence:.0f}\N{NO-BREAK SPACE}%")
             for axis in row:
                 axis.set_axis_off()
         return figure

@@ -32,7 +32,9 @@ def test_every_method_has_a_name_of_its_own_and_what_is_unknown_keeps_its_own():
     assert {*TRAINED, *METHODS} <= NAMES.keys()
     assert len(set(NAMES.values())) == len(NAMES)
     assert shown_name("vit_ti_16") == "ViT-Tiny" and shown_name("grad-cam") == "Grad-CAM"
-    assert shown_name("mine") == "mine"
+    assert shown_name("mine") == "mine" and shown_name("no skip, no norm") == "no skip, no norm"
+    assert shown_name("brightness, mismatched") == "Brightness (control), mismatched"
+    assert shown_name("rise, 4000 masks") == "RISE, 4,000 masks"
 
 
 def test_rivals_are_neither_variants_nor_controls():

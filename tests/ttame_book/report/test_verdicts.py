@@ -6,7 +6,13 @@ import pytest
 
 from ttame_book.report.claims import CLAIMS, FAMILIES, RIVALS, Cell, Claim, Comparison, _best
 from ttame_book.report.names import shown_name
-from ttame_book.report.verdicts import compare, deciding_comparisons, evidence, verdicts
+from ttame_book.report.verdicts import (
+    compare,
+    deciding_comparisons,
+    evidence,
+    interval_in_numbers,
+    verdicts,
+)
 
 COLUMNS = ["backbone", "table", "method", "measure", "v", "image_id", "value"]
 FIRST = ("proposed", "two layers", "one layer", "no skip")
@@ -255,7 +261,7 @@ def test_an_edition_without_a_family_says_so():
     names = {family: name for family, name in NAMES.items() if family != "vgg"}
     found = verdicts(compare(images_of(means), names), names).set_index("number")
     assert [n for n in found.index if found["verdict"][n] == ABSENT] == [1, 2, 7, 8, 9, 10, 11, 12]
-    assert "no vgg" in found["decided by"][7]
+    assert "no stand-in for VGG-16" in found["decided by"][7]
 
 
 BEST = Claim(0, "T-TAME is best", tuple(_best("vgg", "t-tame", [("ad", 15)])))
@@ -332,7 +338,7 @@ def test_counts_are_exact():
 
     assert of(1.0, True, 1)["verdict"] == of(100.0, False, 100)["verdict"] == YES
     assert of(1.02, True, 1)["verdict"] == of(99.9, False, 100)["verdict"] == NO
-    assert of(8000.0, False, 100)["decided by"] == "VGG-16, forwards: T-TAME 8000; claimed >= 100"
+    assert of(8000.0, False, 100)["decided by"] == "VGG-16, forwards: T-TAME 8,000; claimed ≥ 100"
 
 
 def test_what_decides_is_the_clearest_against_or_the_least_clear():
@@ -340,12 +346,12 @@ def test_what_decides_is_the_clearest_against_or_the_least_clear():
         return judged(BEST, ad(**methods))["decided by"]
 
     near, far = LOW + 3 + NOISE / 10, LOW + 20 + NOISE / 10
-    assert by(tame=LOW, rise=far, iia=near).startswith("Small VGG, AD(15): T-TAME 20.2, IIA 23.2")
+    assert by(tame=LOW, rise=far, iia=near).startswith("Small VGG, AD(15): T-TAME 20.23, IIA 23.21")
     assert "RISE" in by(tame=LOW, rise=LOW + NOISE, iia=near)
     assert "IIA" in by(tame=LOW, rise=LOW - 3 + NOISE / 10, iia=LOW - 20 + NOISE / 10)
     flat = by(tame=np.full(20, 6.25), iia=np.full(20, 7.0))
     assert flat == (
-        "Small VGG, AD(15): T-TAME 6.25, IIA 7; difference -0.75 [-0.75, -0.75]; claimed < 0"
+        "Small VGG, AD(15): T-TAME 6.25, IIA 7.00; difference −0.75 [−0.75, −0.75]; claimed < 0"
     )
 
 
@@ -441,7 +447,7 @@ def test_the_deciding_comparison_of_each_claim_is_the_one_that_the_verdict_names
     )  # more, where less is claimed
     assert last["verdict"] == ABSENT and last["outcome"] == "missing"
     for own, told in zip(found.to_dict("records")[:11], judged_too["decided by"], strict=False):
-        assert f"{shown_name(own['left'])} " in told and f"claimed {own['claimed']}" in told
+        assert f"{shown_name(own['left'])} " in told and told.endswith(interval_in_numbers(own))
         assert own["towards"] * (own["difference"] - own["bound"]) >= 0 or own["number"] == 3
 
 

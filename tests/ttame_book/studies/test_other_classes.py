@@ -82,7 +82,7 @@ def test_a_title_has_a_line_a_class_and_long_names_are_cut(tiny, monkeypatch):
     monkeypatch.setattr(tt.Backbone, "labels", names)
     title = pair_title(tiny, torch.tensor([1, 0]), torch.tensor([0.876, 0.004]))
     first, second = title.splitlines()
-    assert first == "soft-coated…, 88%" and second == "cat, 0%"
+    assert first == "soft-coated…, 88\N{NO-BREAK SPACE}%" and second == "cat, 0\N{NO-BREAK SPACE}%"
 
 
 def test_an_images_map_that_explains_nothing_has_no_scores_and_the_others_keep_theirs(tiny, noise):

@@ -46,7 +46,7 @@ def test_a_plot_has_the_image_and_each_of_its_maps_beside_it(several, tiny, nois
         classes = explanation.classes[row].reshape(-1).tolist()
         scores = explanation.confidences[row].reshape(-1).tolist()
         for axis, heat, c, score in zip(others, maps, classes, scores, strict=True):
-            assert axis.get_title() == f"class {c}, {score:.0%}"
+            assert axis.get_title() == f"class {c}, {100 * score:.0f}\N{NO-BREAK SPACE}%"
             expected = np.asarray(overlay(images[row], heat))
             assert np.array_equal(axis.images[0].get_array(), expected)
     matplotlib.pyplot.close(figure)
