@@ -1,7 +1,7 @@
 """Curves and bars: scores, one row per image, go in; means and 95 % intervals are drawn."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle, product
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,15 +10,17 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from ttame_book.report.intervals import bootstrap_interval
+from ttame_book.report.intervals import bootstrap_interval, means_table
 from ttame_book.report.names import RECIPE, ROLES, VARIANT, shown_name
-from ttame_core.methods.registry import CONTROLS, METHODS, rival
 from ttame_core.metrics.measures import MEASURES, direction, measure_label
-from ttame_core.recipes import OURS, TRAINED
+from ttame_core.recipes import OURS
 
 WIDTH = 7.3
 """Inches: 700 px, the page's column, so that text is there as large as it is told here."""
+NARROW = 3.6
+"""Of a figure that a small screen shows whole."""
 GREY = "0.72"
 """What has no role in a figure of all methods."""
 ROLE_COLOURS = dict(
@@ -30,8 +32,8 @@ ROLE_DASHES: dict[str, Any] = dict(
     zip(ROLES, ("-", "-", (0, (5, 1.5)), (0, (2, 1)), (0, (5, 1, 1, 1))), strict=True)
 )
 """For those who see no colours: of marks, and of curves."""
-INTERVAL: dict[str, Any] = {"errorbar": lambda values: bootstrap_interval(np.asarray(values))}
-"""The tables' own: what is drawn and what is told are the same."""
+OTHER_COLOURS, OTHER_MARKERS = ("#332288", "#882255", "#999933", "#56b4e9", "0.35"), "PXv*<>"
+"""Of curves that have no role, of a palette for all eyes; 5 and 6, so that pairs differ."""
 
 
 def theme() -> None:
@@ -47,40 +49,6 @@ def theme() -> None:
             "svg.hashsalt": "t-tame",  # same figure, same bytes
         }
     )
-
-
-def method_styles(names: Iterable[Any] = ()) -> dict[str, dict[str, Any]]:
-    """Give each method its line, the same in every figure.
-
-    Trained ones are solid, T-TAME is thick, compared ones are muted and dashed, controls are grey.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Further methods, which take the next lines.
-
-    Returns
-    -------
-    dict
-        Keywords of seaborn's line plots: ``palette``, ``dashes`` and ``sizes``, each by method.
-    """
-    colours = sns.color_palette("colorblind")
-    del colours[7]  # its grey is the controls'
-    muted = [tuple(0.25 + 0.55 * part for part in colour) for colour in colours]
-    names = list(names)
-    others = dict.fromkeys(name for name in names if name not in TRAINED and not rival(name))
-    of_libraries = [name for name in names if name not in METHODS and rival(name)]
-    rivals = dict.fromkeys(name for name in (*METHODS, *of_libraries) if name not in CONTROLS)
-    groups: list[tuple[Iterable[str], Sequence[Any], Sequence[Any], float]] = [
-        ((*TRAINED, *others), ("", (8, 2)), colours, 1.6),
-        (rivals, ((4, 2), (1, 1)), muted, 1.2),
-        (CONTROLS, ((4, 2), (1, 1), (4, 1, 1, 1)), ["0.5"], 1.2),
-    ]
-    palette, dashes, sizes = {}, {}, {}
-    for members, patterns, shades, width in groups:
-        for name, line in zip(members, cycle(product(patterns, shades)), strict=False):
-            (dashes[name], palette[name]), sizes[name] = line, width
-    return {"palette": palette, "dashes": dashes, "sizes": {**sizes, "t-tame": 3}}
 
 
 def measure_bars(scores: pd.DataFrame, roles: Mapping[str, str]) -> Figure:
@@ -112,7 +80,7 @@ def similarity_bars(scores: pd.DataFrame) -> Figure:
 
 
 def perturbation_curves(
-    means: pd.DataFrame, names: Sequence[str], roles: Mapping[str, str]
+    means: pd.DataFrame, names: Sequence[str], roles: Mapping[str, str], narrow: bool = False
 ) -> Figure:
     """Draw confidence against the share of pixels changed, a curve a method.
 
@@ -127,13 +95,17 @@ def perturbation_curves(
         Measures drawn, a panel each; keys of `measures.CURVES` or `measures.ROAD`.
     roles : mapping
         Methods by their role, as `names.cast_roles` finds them.
+    narrow : bool
+        For a small screen: panels below each other.
     """
+    shape = (len(names), 1) if narrow else (1, len(names))
+    size = (NARROW, 1.6 + 2.8 * len(names)) if narrow else (WIDTH, 3.9)
     figure, axes = plt.subplots(
-        1, len(names), figsize=(WIDTH, 3.9), squeeze=False, sharey=True, layout="constrained"
+        *shape, figsize=size, squeeze=False, sharey=True, layout="constrained"
     )
     role_of = {method: role for role, method in roles.items()}
     drawn: dict[str, Line2D] = {}
-    for axis, name in zip(axes[0], names, strict=True):
+    for axis, name in zip(axes.flat, names, strict=True):
         chosen = means[means["measure"] == name]
         for method, curve in chosen.sort_values("v").groupby("method", sort=False):
             role = role_of.get(str(method), "")
@@ -154,38 +126,64 @@ def perturbation_curves(
         side = {1: "higher", -1: "lower"}[measure.direction]
         axis.set_title(f"{measure.title}\n{side} is better", fontsize="medium")
         axis.set(xlabel=measure.axis, xlim=(0, 100))
-    axes[0, 0].set(ylabel="confidence (%)", ylim=(0, None))
+    axes[0, 0].set_ylim(0, None)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("confidence (%)")
     handles = [drawn[role] for role in (*roles, "") if role in drawn]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=1 if narrow else 3, frameon=False
+    )
     return figure
 
 
-def convergence_curves(scores: pd.DataFrame) -> Figure:
+def convergence_curves(scores: pd.DataFrame, narrow: bool = False) -> Figure:
     """Draw what has a better side over the number of training steps, with intervals as bands.
 
-    A row is a backbone, a panel a measure, a curve a method.
+    A row is a backbone, a panel a measure, a curve a method: the paper's recipe in its colour,
+    others in colours that are no role's.
 
     Parameters
     ----------
     scores : DataFrame
         One row per image: backbone, method, steps, measure, v, value.
+    narrow : bool
+        For a small screen: panels below each other.
     """
-    shown = _titled(scores, contest=True)
-    high = 2 + 0.7 / shown["backbone"].nunique()  # the legend's, above all rows
-    width = WIDTH / max(2, shown["panel"].nunique())
-    panels = {"row": "backbone", "col": "panel", "aspect": width / high}
-    grid = _curves(shown, "steps", height=high, marker="o", **panels)
-    grid.set_titles("{col_name}").set_xlabels("steps")
-    for axis in grid.axes.flat:
-        axis.set_xscale("symlog", linthresh=10, linscale=0.5)  # an untrained one is at 0
-        axis.set_xlim(0)
-        axis.xaxis.set_major_formatter("{x:g}")
-    for axis, backbone in zip(grid.axes[:, 0], grid.row_names, strict=True):
-        axis.set_ylabel(shown_name(backbone))
-    sns.move_legend(grid, "outside upper center", ncols=3, title=None, frameon=False)
-    for text in grid.figure.legends[0].get_texts():
-        text.set_text(shown_name(text.get_text()))
-    return grid.figure
+    means = means_table(_titled(scores, contest=True), ["backbone", "panel", "method", "steps"])
+    names = means["method"].unique()
+    looks = {"t-tame": (ROLE_COLOURS[RECIPE], ROLE_MARKERS[RECIPE])}
+    further = zip(cycle(OTHER_COLOURS), cycle(OTHER_MARKERS), strict=False)
+    looks |= dict(zip((name for name in names if name != "t-tame"), further, strict=False))
+    backbones, panels = (list(means[column].unique()) for column in ("backbone", "panel"))
+    columns = min(2, len(panels)) if narrow else len(panels)
+    lines = -(-len(panels) // columns)
+    size = (NARROW if narrow else WIDTH, 0.8 + (0.3 + 1.9 * lines) * len(backbones))
+    figure = plt.figure(figsize=size, layout="constrained")
+    rows = figure.subfigures(len(backbones), 1, squeeze=False)[:, 0]
+    for row, backbone in zip(rows, backbones, strict=True):
+        row.suptitle(shown_name(backbone), x=0.02, ha="left", fontsize=10, weight="bold")
+        axes = row.subplots(lines, columns, squeeze=False).flat
+        for axis, panel in zip(axes, panels, strict=False):
+            own = means[(means["backbone"] == backbone) & (means["panel"] == panel)]
+            for name, curve in own.sort_values("steps").groupby("method", sort=False):
+                colour, marker = looks[name]
+                axis.plot(curve["steps"], curve["mean"], color=colour, marker=marker, ms=4, lw=1.4)
+                ends = curve["low"], curve["high"]
+                axis.fill_between(curve["steps"], *ends, color=colour, alpha=0.1, lw=0)
+            axis.set_title(panel, fontsize=9)
+            axis.set_xscale("symlog", linthresh=10, linscale=0.5)  # an untrained one is at 0
+            axis.set_xlim(0)
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    figure.supylabel("per cent", fontsize=9.5)
+    figure.supxlabel("training steps (logarithmic axis)", fontsize=9.5)
+    marks = [
+        Line2D([], [], color=looks[name][0], marker=looks[name][1], label=shown_name(name))
+        for name in names
+    ]
+    above: dict[str, Any] = {"loc": "outside upper center", "frameon": False}
+    figure.legend(handles=marks, ncols=1 if narrow else 3, **above)
+    return figure
 
 
 def landscape(means: pd.DataFrame) -> Figure:
@@ -248,8 +246,9 @@ def _bars(scores: pd.DataFrame, columns: int, limits: tuple, **of: Any) -> Figur
     """Draw means with intervals, a row for each method and a panel for each title."""
     high = 0.6 + 0.2 * scores["method"].nunique()
     of |= {"col": "panel", "col_wrap": columns, "height": high, "aspect": WIDTH / columns / high}
+    of |= {"errorbar": lambda values: bootstrap_interval(np.asarray(values))}  # as in tables
     look = {"err_kws": {"linewidth": 1, "color": "0.2"}, "saturation": 1, "legend": False}
-    grid = sns.catplot(scores, kind="bar", x="value", y="method", **INTERVAL, **look, **of)
+    grid = sns.catplot(scores, kind="bar", x="value", y="method", **look, **of)
     grid.set_titles("{col_name}").set_axis_labels("", "").set(xlim=limits)
     for axis in grid.axes.flat:  # seaborn hides only the ticks that were there before the bars
         axis.tick_params(labelleft=axis.get_subplotspec().is_first_col())
@@ -258,15 +257,3 @@ def _bars(scores: pd.DataFrame, columns: int, limits: tuple, **of: Any) -> Figur
     first.set_yticks(first.get_yticks(), names)
     grid.figure.set_layout_engine("constrained")
     return grid.figure
-
-
-def _curves(scores: pd.DataFrame, x: str, **of: Any) -> sns.FacetGrid:
-    """Draw means with bands, a curve for each method; its legend is still to be put outside."""
-    of |= {"hue": "method", "style": "method", "size": "method", "markersize": 5}
-    of |= {"facet_kws": {"sharey": False, "legend_out": False}}
-    look = {"err_kws": {"alpha": 0.1, "linewidth": 0}, **method_styles(scores["method"].unique())}
-    grid = sns.relplot(scores, kind="line", x=x, y="value", **INTERVAL, **look, **of)
-    for line in [line for axis in grid.axes.flat for line in axis.lines]:
-        line.set_zorder(2 + line.get_linewidth())  # the thickest on top
-    grid.figure.set_layout_engine("constrained")
-    return grid

@@ -14,10 +14,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import blended_transform_factory
 
-from ttame_book.report.charts import GREY, ROLE_COLOURS, ROLE_MARKERS, WIDTH
+from ttame_book.report.charts import GREY, NARROW, ROLE_COLOURS, ROLE_MARKERS, WIDTH
 from ttame_book.report.claims import VERDICTS
 from ttame_book.report.names import OTHER, RECIPE, ROLES, VARIANT, rivals_of, shown_name
+from ttame_book.report.verdicts import COUNT, interval_in_numbers
 from ttame_core.methods.registry import CONTROLS, METHODS
 from ttame_core.metrics.measures import direction, measure_label
 from ttame_core.recipes import OURS, TRAINED
@@ -34,14 +36,16 @@ TOLD = {VARIANT: "variant", OTHER: "other"}
 WORDS = dict(
     zip(VERDICTS, ("confirmed", "not confirmed", "undecided", "not applicable"), strict=True)
 )
-VERDICT_COLOURS = dict(zip(VERDICTS, ("#0173b2", "#c44e00", "0.35", "0.6"), strict=True))
+VERDICT_COLOURS = dict(zip(VERDICTS, ("#0173b2", "#c44e00", "0.35", "0.42"), strict=True))
 """Blue and vermilion, which all eyes tell apart, and greys."""
 VERDICT_MARKERS = dict(zip(VERDICTS, ("o", "X", "D", "."), strict=True))
-LEFT, RIGHT = 0.52, 0.7
-"""Where the intervals of the verdicts begin and end, in shares of the figure's width."""
+NOT_IN_POINTS = (COUNT, "rank correlation")
+"""Measures that have no place on an axis in points."""
 
 
-def forest_plot(differences: pd.DataFrame, measure: str, v: float, roles: Roles) -> Figure:
+def forest_plot(
+    differences: pd.DataFrame, measure: str, v: float, roles: Roles, narrow: bool = False
+) -> Figure:
     """Draw T-TAME's paired difference to each rival with its interval, a panel a classifier.
 
     Marks are the paper's recipe and the best variant, filled where the difference is significant
@@ -58,6 +62,8 @@ def forest_plot(differences: pd.DataFrame, measure: str, v: float, roles: Roles)
         Its percentage.
     roles : mapping
         By classifier, in the order of the panels.
+    narrow : bool
+        For a small screen: panels below each other.
     """
     chosen = differences[(differences["measure"] == measure) & (differences["v"] == v)]
     rivals = _rival_rows(chosen["rival"])
@@ -70,7 +76,7 @@ def forest_plot(differences: pd.DataFrame, measure: str, v: float, roles: Roles)
         ]
         for backbone, own in roles.items()
     ]
-    figure, axes = _panels(roles, 1.6 + 0.24 * len(rivals))
+    figure, axes = _panels(roles, 1.6 + 0.24 * len(rivals), narrow)
     for axis, here, (backbone, own) in zip(axes, of_panels, roles.items(), strict=True):
         for place, role in enumerate(ours):
             shift = 0.36 * (place - (len(ours) - 1) / 2)
@@ -87,19 +93,30 @@ def forest_plot(differences: pd.DataFrame, measure: str, v: float, roles: Roles)
     for axis, here in zip(axes, of_panels, strict=True):  # once all have their common width
         for rival, rows in here[here["n"] < here["n"].max()].groupby("rival"):
             _write_beside(axis, rivals.index(str(rival)), rows, f"n = {rows['n'].max()}")
-    what = f"{_plain(measure, v)}: T-TAME minus rival, in points, with 95 % interval"
-    figure.supxlabel(what, fontsize=9.5)
+    what = (
+        f"{_plain(measure, v)}: T-TAME minus rival, in points, with 95\N{NO-BREAK SPACE}% interval"
+    )
+    figure.supxlabel(textwrap.fill(what, 46 if narrow else 99), fontsize=9.5)
     marks = [_mark(role) for role in ours]
     marks += [_mark("not significant", color="0.25", mfc="white", marker="o")]
-    figure.legend(handles=marks, loc="outside upper center", ncols=len(marks), frameon=False)
+    columns = 1 if narrow else len(marks)
+    figure.legend(handles=marks, loc="outside upper center", ncols=columns, frameon=False)
     return figure
 
 
 def _rival_rows(found: pd.Series) -> list[str]:
-    """Put rivals in the order of the registries, unknown ones behind them, controls last."""
+    """Put rivals in the order of the registries, unknown ones behind them, controls last.
+
+    What has a setting in its name, as ``rise, 4000 masks``, is behind the method's own row.
+    """
     known = [name for name in (*TRAINED, *METHODS) if name not in (*OURS, *CONTROLS)]
-    places = dict.fromkeys((*known, *rivals_of(found), *CONTROLS))
-    return [name for name in places if name in set(found)]
+    places = list(dict.fromkeys((*known, *rivals_of(found), *CONTROLS)))
+
+    def place(name: str) -> int:
+        method = name.partition(", ")[0]
+        return places.index(method if method in places else name)
+
+    return sorted((name for name in places if name in set(found)), key=place)
 
 
 def _draw_differences(
@@ -115,9 +132,9 @@ def _draw_differences(
 
 
 def quality_cost(
-    means: pd.DataFrame, costs: pd.DataFrame, roles: Roles, measure: str = "ad", v: float = 50
+    means: pd.DataFrame, costs: pd.DataFrame, roles: Roles, narrow: bool = False
 ) -> Figure:
-    """Draw a measure over what one explanation costs, a panel a classifier, a point a method.
+    """Draw AD(50) over what one explanation costs, a panel a classifier, a point a method.
 
     Methods that have a role are in colour, the other rivals grey. Controls, and variants of T-TAME
     without a role, are left out.
@@ -130,13 +147,11 @@ def quality_cost(
         Columns backbone, method and equivalents: the arithmetic in forward passes.
     roles : mapping
         By classifier, in the order of the panels.
-    measure : str
-        Measure drawn.
-    v : float
-        Its percentage.
+    narrow : bool
+        For a small screen: panels below each other.
     """
-    points = cost_points(means, costs, measure, v)
-    figure, axes = _panels(roles, 3.9)
+    points = cost_points(means, costs)
+    figure, axes = _panels(roles, 3.4 if narrow else 3.9, narrow)
     used = [role for role in ROLES if any(role in own for own in roles.values())]
     for axis, (backbone, own) in zip(axes, roles.items(), strict=True):
         role_of = {method: role for role, method in own.items()}
@@ -151,68 +166,71 @@ def quality_cost(
             axis.errorbar(row["equivalents"], row["mean"], ends, **look, label=row["method"])
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("")
         axis.set_title(_titled(backbone, own, (VARIANT, OTHER)), fontsize=9)
-    side = "more" if direction(measure) > 0 else "less"
-    axes[0].set_ylabel(f"{_plain(measure, v)}, {side} is better")
+    figure.supylabel("AD(50), less is better", fontsize=9.5)
     cost = "arithmetic of one explanation, in forward passes of the classifier (log scale)"
-    figure.supxlabel(cost, fontsize=9.5)
+    figure.supxlabel(textwrap.fill(cost, 46 if narrow else 99), fontsize=9.5)
     marks = [_mark(role) for role in used] + [_mark("other rivals", color=GREY, marker="o")]
-    figure.legend(handles=marks, loc="outside upper center", ncols=3, frameon=False)
+    columns = 1 if narrow else 3
+    figure.legend(handles=marks, loc="outside upper center", ncols=columns, frameon=False)
     return figure
 
 
-def cost_points(
-    means: pd.DataFrame, costs: pd.DataFrame, measure: str = "ad", v: float = 50
-) -> pd.DataFrame:
-    """Join a measure's means with costs, without controls; arguments are `quality_cost`'s."""
-    chosen = means[(means["measure"] == measure) & (means["v"] == v)]
+def cost_points(means: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Join means of AD(50) with costs, without controls; arguments are `quality_cost`'s."""
+    chosen = means[(means["measure"] == "ad") & (means["v"] == 50)]
     chosen = chosen[~chosen["method"].isin(CONTROLS)]  # they cost nothing: no place on a log axis
     return chosen.merge(costs[["backbone", "method", "equivalents"]], on=["backbone", "method"])
 
 
-def verdict_strip(deciding: pd.DataFrame) -> Figure:
+def verdict_strip(deciding: pd.DataFrame, narrow: bool = False) -> Figure:
     """Draw the verdict on each claim with the comparison that decides, a row a claim.
 
-    The interval is drawn on a scale of its own row, from the claim's bound in the middle: to the
-    right is what the paper claims. Numbers are beside it.
+    Intervals in points are drawn on one axis, from the claim's bound at 0: to the right is what
+    the paper claims. All numbers are below the row's title.
 
     Parameters
     ----------
     deciding : DataFrame
         As `verdicts.deciding_comparisons` returns it.
+    narrow : bool
+        For a small screen: the intervals below the words, not beside them.
     """
-    size = (WIDTH, 0.9 + 0.46 * len(deciding))
+    left, high = (0.05, 0.86) if narrow else (0.56, 0.6)  # the axis' begin, and inches of a row
+    lines, level, reach = ((-0.36, -0.15, 0.06), 0.31, 0.15) if narrow else ((-0.3, 0, 0.3), 0, 0.5)
+    size = (NARROW if narrow else WIDTH, 0.75 + high * len(deciding))
+    first, second = 0.08 / size[0], 0.33 / size[0]  # where words begin
+    indent = first if narrow else second
     figure, axis = plt.subplots(figsize=size)
-    figure.subplots_adjust(left=LEFT, right=RIGHT, top=0.995, bottom=0.55 / size[1])
-    # places in shares of the width, from the axis' left end and in its width
-    number, title, beside = ((x - LEFT) / (RIGHT - LEFT) for x in (0.01, 0.045, 0.715))
+    figure.subplots_adjust(left=left, right=0.97, top=0.995, bottom=0.7 / size[1])
+    across = blended_transform_factory(figure.transFigure, axis.transData)
+    look: dict[str, Any] = {"transform": across, "va": "center", "fontsize": 9}
     for place, row in enumerate(_records(deciding)):
-        colour = VERDICT_COLOURS[row["verdict"]]
-        side: dict[str, Any] = {"transform": axis.get_yaxis_transform(), "va": "center"}
-        axis.text(number, place - 0.2, f"{row['number']}", **side, fontsize=9.5, weight="bold")
-        axis.text(title, place - 0.2, row["title"], **side, fontsize=9.5)
-        axis.text(title, place + 0.2, _decided(row), **side, fontsize=9, color="0.4")
-        axis.text(beside, place - 0.2, WORDS[row["verdict"]], **side, color=colour, weight="bold")
-        axis.text(beside, place + 0.2, _numbers(row), **side, fontsize=9, color="0.4")
+        title, told, decided = (place + line for line in lines)
+        bold: dict[str, Any] = {"color": VERDICT_COLOURS[row["verdict"]], "weight": "bold"}
+        axis.text(first, title, f"{row['number']}", **look, weight="bold")
+        axis.text(second, title, row["title"], **look | {"fontsize": 9.5})
+        verdict = axis.text(indent, told, WORDS[row["verdict"]], **look, **bold)
+        axis.text(indent, decided, _decided(row), **look, color="0.4")
+        there = np.isfinite(row["difference"])
+        numbers = interval_in_numbers(row) if there else "a side is missing"
+        beside: dict[str, Any] = {"xycoords": verdict, "va": "center", "color": "0.4"}
+        axis.annotate(f"  {numbers}", (1, 0.5), **beside, fontsize=9)
         ends = margins(row)
-        if np.isfinite(ends[1]):
-            low, middle, high = ends / (np.nanmax(np.abs(ends)) or 1)
-            axis.plot([low, high], [place, place], color=colour, lw=2.2, solid_capstyle="butt")
-            axis.plot(middle, place, VERDICT_MARKERS[row["verdict"]], color=colour, ms=6)
-    for place in range(0, len(deciding), 2):
-        band: dict[str, Any] = {
-            "transform": axis.get_yaxis_transform(),
-            "color": BAND,
-            "clip_on": False,
-        }
-        corner, width = (-LEFT / (RIGHT - LEFT), place - 0.5), 1 / (RIGHT - LEFT)
-        axis.add_patch(plt.Rectangle(corner, width, 1, lw=0, zorder=0, **band))
-    axis.axvline(0, color="0.25", lw=1.2)
-    axis.set(xlim=(-1.12, 1.12), ylim=(len(deciding) - 0.5, -0.5), xticks=[0], yticks=[])
-    axis.set_xticklabels(["bound"])
-    axis.grid(visible=False)
+        if there and row["measure"] not in NOT_IN_POINTS:
+            y, colour = place + level, bold["color"]
+            axis.plot([0, 0], [y - reach, y + reach], color="0.25", lw=1.2)
+            axis.plot(ends[[0, 2]], [y, y], lw=2.2, color=colour)
+            axis.plot(ends[1], y, VERDICT_MARKERS[row["verdict"]], ms=6, color=colour)
+        if place % 2 == 0:
+            band: dict[str, Any] = {"transform": across, "color": BAND, "clip_on": False}
+            axis.add_patch(plt.Rectangle((0, place - 0.5), 1, 1, lw=0, zorder=0, **band))
+    axis.set(ylim=(len(deciding) - 0.5, -0.5), yticks=[])
+    axis.set_xlabel("points from the claim's bound", labelpad=14)
+    axis.grid(visible=not narrow)
     axis.spines[:].set_visible(False)
-    _name_sides(axis, "as claimed", "otherwise", 1, beyond=0.15)
+    _name_sides(axis, "as claimed", "otherwise", 1)
     return figure
 
 
@@ -232,39 +250,23 @@ def _decided(row: Mapping[str, Any]) -> str:
     if not isinstance(row["measure"], str):
         return ""
     where = [shown_name(name) for name in row["backbone"].split(", ")]
-    what = _plain(row["measure"], row["v"])
+    what = _plain(row["measure"], row["v"]).removeprefix("ROAD, ")
     if len(where) > 1:
         return f"{what}: {' minus '.join(where)}"
     sides = [shown_name(side) for side in (row["left"], row["right"]) if side]
     return textwrap.shorten(f"{where[0]}, {what}: {' minus '.join(sides)}", 54, placeholder=" …")
 
 
-def _numbers(row: Mapping[str, Any]) -> str:
-    """Put the difference, its interval and the bound in short."""
-    if not np.isfinite(row["difference"]):
-        return "a side is missing"
-    difference, low, high = (
-        f"{row[key]:.{1 + (abs(row['difference']) < 10)}f}" for key in ("difference", "low", "high")
-    )
-    text = f"{difference} [{low}, {high}]" if np.isfinite(row["low"]) else f"{row['difference']:g}"
-    claimed = row["claimed"].replace("<=", "≤").replace(">=", "≥")
-    return f"{text}, claimed {claimed}"
-
-
-def _panels(roles: Roles, high: float) -> tuple[Figure, Sequence[Axes]]:
+def _panels(roles: Roles, high: float, narrow: bool) -> tuple[Figure, Sequence[Axes]]:
     """Make a panel for each classifier that share both axes, in rows of so many."""
-    columns = min(ACROSS, len(roles))
+    columns = 1 if narrow else min(ACROSS, len(roles))
     lines = -(-len(roles) // columns)
-    figure, axes = plt.subplots(
-        *(lines, columns),
-        figsize=(WIDTH, high * lines),
-        squeeze=False,
-        sharex=True,
-        sharey=True,
-        layout="constrained",
-    )
-    for axis in axes.flat[len(roles) :]:
-        axis.set_visible(False)
+    size = (NARROW if narrow else WIDTH, high * lines)
+    shared: dict[str, Any] = {"sharex": True, "sharey": True, "squeeze": False}
+    figure, axes = plt.subplots(lines, columns, figsize=size, layout="constrained", **shared)
+    for place, axis in enumerate(axes.flat):
+        axis.set_visible(place < len(roles))
+        axis.tick_params(labelbottom=True)
     return figure, list(axes.flat[: len(roles)])
 
 
@@ -278,14 +280,11 @@ def _titled(backbone: str, own: Mapping[str, str], told: Sequence[str], more: st
     return "\n".join(lines)
 
 
-def _name_sides(axis: Axes, better: str, worse: str, towards: int, beyond: float = 0) -> None:
-    """Name the sides of zero below an axis: the better one is to the right where more is better.
-
-    So much of its width ``beyond`` the axis' ends.
-    """
+def _name_sides(axis: Axes, better: str, worse: str, towards: int) -> None:
+    """Name the sides of zero below an axis: the better one is to the right where more is better."""
     left, right = (worse, better) if towards > 0 else (better, worse)
     right = right.replace("\n", " →\n") if "\n" in right else f"{right} →"
-    for place, words, align in ((-beyond, f"← {left}", "left"), (1 + beyond, right, "right")):
+    for place, words, align in ((0, f"← {left}", "left"), (1, right, "right")):
         below: dict[str, Any] = {
             "xycoords": "axes fraction",
             "textcoords": "offset points",

@@ -10,20 +10,8 @@ from tests.ttame_book.report.examples import scores
 from ttame_book.report import charts
 from ttame_book.report.intervals import bootstrap_interval
 from ttame_book.report.names import GRAD_CAM, RECIPE, ROLES
-from ttame_core.methods.registry import CONTROLS, METHODS
-from ttame_core.recipes import TRAINED
 
 RATES = [("a", 0.01), ("a", 0.03), ("b", 0.001), ("b", 0.01)]
-
-
-def lines_of(axis, methods):
-    """A panel's curves by the method whose colour they have."""
-    palette = charts.method_styles(methods)["palette"]
-    names = {palette[name]: name for name in methods}
-    lines = [line for line in axis.get_lines() if len(line.get_xdata())]
-    found = {names[line.get_color()]: line for line in lines}
-    assert len(found) == len(lines)
-    return found
 
 
 def bars_of(axis):
@@ -129,59 +117,67 @@ def test_a_perturbation_has_a_panel_a_measure_and_colours_for_roles_alone():
     plt.close(figure)
 
 
-def test_a_class_of_a_library_is_drawn_as_a_rival():
-    styles = charts.method_styles(["captum:Occlusion", "new"])
-    assert styles["sizes"]["captum:Occlusion"] == styles["sizes"]["rise"] < styles["sizes"]["new"]
-    assert styles["dashes"]["captum:Occlusion"] and not styles["dashes"]["new"]
-    rivals = [name for name in (*METHODS, "captum:Occlusion") if name not in CONTROLS]
-    lines = {(styles["palette"][name], styles["dashes"][name]) for name in rivals}
-    assert len(lines) == len(rivals)
-
-
-def test_every_method_has_its_own_line_and_controls_are_grey():
-    styles = charts.method_styles(["new"])
-    lines = list(zip(styles["palette"].values(), styles["dashes"].values(), strict=True))
-    assert len(set(lines)) == len(lines) == len({*TRAINED, *METHODS, "new"})
-    assert [name for name, colour in styles["palette"].items() if colour == "0.5"] == [*CONTROLS]
-    trained = [styles["palette"][name] for name in TRAINED]
-    others = [colour for name, colour in styles["palette"].items() if name not in TRAINED]
-    assert not {*trained} & {*others} and len({*trained}) == len(trained)
-    known = charts.method_styles()
-    assert all(known[kind].items() <= styles[kind].items() for kind in known)
+def a_convergence(*methods):
+    """Scores of two backbones after several numbers of steps."""
+    parts = [
+        scores().assign(steps=steps, method=method, value=(i + scores()["value"]) / (1 + steps))
+        for steps in (0, 10, 100)
+        for i, method in enumerate(methods)
+    ]
+    return pd.concat(parts)
 
 
 def test_convergence_has_a_row_a_backbone_and_a_line_a_method():
-    parts = [
-        scores().assign(steps=steps, method=start, value=scores()["value"] / (1 + steps))
-        for steps in (0, 10, 100)
-        for start in ("random start", "warm start")
-    ]
-    table = pd.concat(parts)
+    table = a_convergence("random start", "warm start")
     figure = charts.convergence_curves(pd.concat([table, table.assign(measure="coverage")]))
-    assert [axis.get_ylabel() for axis in figure.axes] == ["a", "b"]
+    assert [row.get_suptitle() for row in figure.subfigs] == ["a", "b"]
     assert [axis.get_title() for axis in figure.axes] == ["AD(15) ↓"] * 2
+    assert "logarithmic" in figure.get_supxlabel() and figure.get_supylabel() == "per cent"
     for axis in figure.axes:
-        found = lines_of(axis, ["random start", "warm start"])
-        assert list(found) == ["random start", "warm start"]
-        for line in found.values():
+        lines = axis.get_lines()
+        assert len(lines) == len(axis.collections) == 2
+        for i, line in enumerate(lines):
             assert line.get_xdata().tolist() == [0, 10, 100]
-            means = [11.5, 11.5 / 11, 11.5 / 101]
+            means = [(i + 11.5) / (1 + steps) for steps in (0, 10, 100)]
             assert line.get_ydata().tolist() == pytest.approx(means)
     plt.close(figure)
 
 
-def test_convergence_has_one_legend_and_one_colour_a_method():
-    table = pd.concat([scores().assign(steps=steps) for steps in (0, 10)])
+def test_a_recipe_has_the_same_line_in_each_panel_and_no_other_roles_colour():
+    methods = ["t-tame", *(f"recipe {i}" for i in range(6))]
+    table = a_convergence(*methods)
     figure = charts.convergence_curves(
-        table[(table["backbone"] == "b") | (table["method"] != "t-tame")]
+        table[(table["backbone"] == "b") | (table["method"] != "recipe 1")]
     )
     (legend,) = figure.legends
-    told = {text.get_text() for text in legend.get_texts()}
-    assert told == {"T-TAME", "Grad-CAM", "All ones (control)"}
-    named = {"t-tame", "grad-cam", "all-ones"}
-    first, second = [lines_of(axis, named) for axis in figure.axes]
-    assert set(first) == {"grad-cam", "all-ones"} and set(second) == named
+    told = [text.get_text() for text in legend.get_texts()]
+    looks = [(line.get_color(), line.get_marker()) for line in legend.get_lines()]
+    assert sorted(told) == sorted(["T-TAME", *methods[1:]]) and len(set(looks)) == len(looks)
+    of = dict(zip(told, looks, strict=True))
+    assert of.pop("T-TAME") == (charts.ROLE_COLOURS[RECIPE], charts.ROLE_MARKERS[RECIPE])
+    assert not {colour for colour, _ in of.values()} & set(charts.ROLE_COLOURS.values())
+    first, second = [
+        [(line.get_color(), line.get_marker()) for line in axis.get_lines()] for axis in figure.axes
+    ]
+    assert set(second) == set(looks) and set(first) == set(looks) - {of["recipe 1"]}
     plt.close(figure)
+
+
+def test_on_a_small_screen_curves_are_below_each_other():
+    table = a_convergence("t-tame", "warm start")
+    tall = charts.convergence_curves(
+        pd.concat([table.assign(v=v) for v in (100, 50, 15)]), narrow=True
+    )
+    means = pd.DataFrame({"method": "t-tame", "measure": ["morf", "lerf"], "v": 10, "mean": 1.0})
+    road = charts.perturbation_curves(
+        means.assign(low=0, high=2), ["morf", "lerf"], {RECIPE: "t-tame"}, narrow=True
+    )
+    for figure, columns in ((tall, 2), (road, 1)):
+        figure.canvas.draw()
+        assert figure.get_size_inches()[0] == pytest.approx(3.6)
+        lefts = {round(axis.get_window_extent().x0, -1) for axis in figure.axes}
+        assert len(lefts) == columns
+        plt.close(figure)
 
 
 def test_the_best_of_the_grid_is_framed():

@@ -1,5 +1,6 @@
 """Forest plots, quality for cost and verdicts: marks stand at the numbers, sides are named right."""
 
+import itertools
 import math
 
 import numpy as np
@@ -131,6 +132,34 @@ def test_all_methods_of_the_registry_fit_and_no_text_is_below_nine_points_or_ove
     plt.close(figure)
 
 
+def test_a_method_with_a_setting_of_its_own_is_behind_the_method():
+    rows = COMPARED[COMPARED["measure"] == "ad"]
+    more = rows[rows["rival"] == "rise"].assign(rival="rise, 4000 masks")
+    figure = figures.forest_plot(pd.concat([more, rows]), "ad", 15, ROLES)
+    names = rows_of(figure.axes[0])
+    assert names == ["Score-CAM", "RISE", "RISE, 4,000 masks", "IIA", "Random map (control)"]
+    plt.close(figure)
+
+
+def test_on_a_small_screen_panels_are_below_each_other_and_no_word_is_beyond_it():
+    roles = {"a": ROLES["a"], "b": ROLES["a"]}
+    both = pd.concat([COMPARED, COMPARED.assign(backbone="b")])
+    means, costs = a_cost()
+    drawn = [
+        figures.forest_plot(both, "ad", 15, roles, narrow=True),
+        figures.quality_cost(means, costs, roles, narrow=True),
+        figures.verdict_strip(pd.DataFrame([deciding(), deciding(number=12)]), narrow=True),
+    ]
+    for figure in drawn:
+        figure.canvas.draw()
+        places = [axis.get_position() for axis in figure.axes]
+        assert all(above.y0 > below.y1 for above, below in itertools.pairwise(places))
+        assert len({round(place.x0, 3) for place in places}) == 1
+        box = figure.get_tightbbox()
+        assert box.x0 >= -0.01 and box.x1 <= figure.get_size_inches()[0] + 0.01 == 3.61
+        plt.close(figure)
+
+
 def a_cost():
     """Means and costs of two classifiers."""
     rows = [
@@ -160,7 +189,7 @@ def test_quality_for_cost_has_a_point_a_method_and_colours_for_roles_alone():
         "rise": (ROLE_COLOURS[RISE], 500, 20),
         "iia": (GREY, 12, 50),
     }
-    assert first.get_xscale() == "log" and first.get_ylabel() == "AD(50), less is better"
+    assert first.get_xscale() == "log" and figure.get_supylabel() == "AD(50), less is better"
     assert len(second.containers) == 1 and first.get_title() == "a\nvariant: warm start"
     points = figures.cost_points(means, costs)
     assert len(points) == 6 and set(points["v"]) == {50}
@@ -182,29 +211,35 @@ def test_margins_are_from_the_bound_and_positive_as_claimed():
     assert figures.margins(deciding(towards=1, bound=3)).tolist() == [5, 7, 11]
 
 
-def test_the_strip_has_a_row_a_claim_with_its_interval_from_the_bound():
+def test_the_strip_has_a_row_a_claim_with_its_interval_in_points_from_the_bound():
     cross = {"backbone": "vit_ti_16, vgg16", "measure": "coverage", "v": 100.0}
     rows = [
         deciding(),
         deciding(number=2, verdict="confirmed", difference=-12.0, low=-20.0, high=-8.0),
         deciding(number=3, verdict="undecided at this sample size", low=-9.0, bound=0, **cross),
-        deciding(number=4, verdict="not applicable here", **dict.fromkeys(
+        deciding(number=4, difference=0.3, low=0.2, high=0.4, bound=0.5, claimed="< 0.5",
+                 measure="rank correlation"),
+        deciding(number=5, verdict="not applicable here", **dict.fromkeys(
             ("backbone", "measure", "left", "right", "difference", "low", "high", "bound",
              "towards"), math.nan)),
     ]  # fmt: skip
     figure = figures.verdict_strip(pd.DataFrame(rows))
     (axis,) = figure.axes
     drawn = [line for line in axis.lines if line.get_xdata()[0] != 0 or len(line.get_xdata()) != 2]
-    ends = {line.get_ydata()[0]: line.get_xdata() for line in drawn if len(line.get_xdata()) == 2}
-    assert ends[0] == pytest.approx([-1, -13 / 19])  # against the claim: left of the bound
-    assert ends[1] == pytest.approx([3 / 15, 1])
-    assert ends[2][0] < 0 < ends[2][1] and 3 not in ends
+    ends = {
+        line.get_ydata()[0]: [*line.get_xdata()] for line in drawn if len(line.get_xdata()) == 2
+    }
+    # one scale, in points; against the claim: left of the bound; a correlation has numbers alone
+    assert ends == {0: [-19, -13], 1: [3, 15], 2: [-14, 9]}
+    assert axis.get_xlabel() == "points from the claim's bound"
     texts = [text.get_text() for text in axis.texts]
     words = [text for text in texts if text in figures.WORDS.values()]
-    assert words == ["not confirmed", "confirmed", "undecided", "not applicable"]
+    expected = ["not confirmed", "confirmed", "undecided", "not confirmed", "not applicable"]
+    assert words == expected
     assert "ViT-Tiny, AD(50): T-TAME minus RISE" in texts
-    assert "coverage: ViT-Tiny minus VGG-16" in texts and "a side is missing" in texts
-    assert "10.0 [8.0, 14.0], claimed < -5" in texts
+    assert "coverage: ViT-Tiny minus VGG-16" in texts
+    assert {"  10.0 [8.0, 14.0]; claimed < −5", "  a side is missing"} < set(texts)
+    assert "  0.30 [0.20, 0.40]; claimed < 0.5" in texts
     assert {"← otherwise", "as claimed →"} < set(texts)
     colours = {line.get_ydata()[0]: line.get_color() for line in drawn}
     blue, vermilion, dark, _ = figures.VERDICT_COLOURS.values()
