@@ -18,7 +18,7 @@ from ttame_core.explainer import TTAME
 
 FROZEN, TRAINED, DATA = "#e3e6ea", "#cfe3f2", "white"
 """Grounds of what is frozen, what is trained, and what is computed."""
-SCALE, CONV, NORM, SKIP = "÷ scale", "1x1 conv", "batch norm", "+"
+SCALE, CONV, NORM, SKIP = "÷ scale", "1×1 conv", "batch norm", "+"
 """What is written on parts."""
 STEP = ", "  # between parts that act one after the other
 ROW, BOX = 104, 44  # heights of a branch and of a box in it
@@ -45,7 +45,7 @@ def architecture_parts(explainer: TTAME) -> pd.DataFrame:
             parts += [SKIP] if branch.skip else []
             parts += ["ReLU" if isinstance(branch.activation, nn.ReLU) else "sigmoid"]
         if shape[1:] != (high, wide):
-            parts += [f"upsample {high} x {wide}"]
+            parts += [f"upsample {high} × {wide}"]
         rows.append((tap, *shape, high, wide, STEP.join(parts)))
     columns = ["tap", "channels", "height", "width", "map_height", "map_width", "parts"]
     return pd.DataFrame(rows, columns=columns)
@@ -73,7 +73,7 @@ def architecture(explainer: TTAME) -> Figure:
 def _draw_classifier(axis: Axes, backbone: Backbone, height: float) -> None:
     """Draw the image, the classifier below it, and what that tells."""
     size = backbone.preprocessing.image_size
-    _box(axis, (4, 8, 96, 48), f"image\n3 x {size} x {size}", DATA)
+    _box(axis, (4, 8, 96, 48), f"image\n3 × {size} × {size}", DATA)
     _arrow(axis, (52, 56), (52, 78))
     called = textwrap.fill(shown_name(backbone.name), 14)
     _box(axis, (4, 78, 96, height - 134), f"{called}\n\nfrozen", FROZEN)
@@ -91,7 +91,7 @@ def _draw_branches(axis: Axes, explainer: TTAME, parts: pd.DataFrame, middle: fl
         c, h, w = branch[["channels", "height", "width"]]
         name = branch["tap"]
         name = name if len(name) <= NAME else f"…{name[1 - NAME :]}"
-        shape = f"{c} x {h} x {w}"
+        shape = f"{c} × {h} × {w}"
         if backbone.tokens:
             shape += f", of {backbone.prefix_tokens + h * w} tokens"
         axis.text(BRANCHES[0] - 14, level - 47, name, va="center", fontsize=9.5, weight="bold")
@@ -99,7 +99,7 @@ def _draw_branches(axis: Axes, explainer: TTAME, parts: pd.DataFrame, middle: fl
         _branch(axis, level, list(filter(None, branch["parts"].split(STEP))))
     reach = max(150, ROW * (len(parts) - 1) / 2 + BOX / 2 + 28)
     channels = f"{sum(attention.channels):,}\n→ {attention.num_classes:,}"
-    fused = f"concatenate\n\n1x1 conv\n{channels}\n\nclass y:\none map"
+    fused = f"concatenate\n\n1×1 conv\n{channels}\n\nclass y:\none map"
     _box(axis, (440, middle - reach, 88, 2 * reach), fused, TRAINED)
 
 
@@ -107,13 +107,13 @@ def _draw_masking(axis: Axes, explainer: TTAME, parts: pd.DataFrame, middle: flo
     """Draw what becomes of the map, below each other: mask, masked image, confidence."""
     backbone, attention = explainer.backbone, explainer.attention
     size, called = backbone.preprocessing.image_size, shown_name(backbone.name)
-    sides = f"{parts['map_height'][0]} x {parts['map_width'][0]}"
+    sides = f"{parts['map_height'][0]} × {parts['map_width'][0]}"
     orders = {"image": "masked, then\nstandardised", "standardised": "standardised,\nthen masked"}
     smoothed = ", smoothed" if attention.smoothing else ""
     scaled = "sigmoid, " if attention.squashed else ""
     steps = [
         ("", f"map of y{smoothed}\n{sides}", DATA),
-        (f"{scaled}min-max, upsample", f"mask\n{size} x {size}", DATA),
+        (f"{scaled}min-max, upsample", f"mask\n{size} × {size}", DATA),
         ("times the image", f"image,\n{orders[backbone.masking]}", DATA),
         ("", f"{textwrap.fill(called, 22)}\nconfidence in y", FROZEN),
     ]
@@ -130,9 +130,9 @@ def _draw_masking(axis: Axes, explainer: TTAME, parts: pd.DataFrame, middle: flo
 def _branch(axis: Axes, level: float, parts: Sequence[str]) -> None:
     """Draw a branch's parts from left to right, and the skip connection below them."""
     begin, end = BRANCHES
-    # as wide as the longest word in it, a character being 6.5
+    # as wide as the longest word in it, a character being 7.5
     words = [max(map(len, part.split())) for part in parts]
-    widths = [18 if p == SKIP else max(40, 8 + 6.5 * n) for p, n in zip(parts, words, strict=True)]
+    widths = [18 if p == SKIP else max(40, 8 + 7.5 * n) for p, n in zip(parts, words, strict=True)]
     gap = min((end - begin - sum(widths)) / (len(parts) + 1), 26.0)
     x = taken = float(begin)
     for part, width in zip(parts, widths, strict=True):

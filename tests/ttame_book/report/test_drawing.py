@@ -27,14 +27,14 @@ def test_taps_shapes_and_sizes_are_the_backbones(tiny):
     assert set(zip(parts["map_height"], parts["map_width"], strict=True)) == {(high, wide)}
     for size, names in zip(sizes, parts["parts"], strict=True):
         upsampled = size != (high, wide)
-        expected = ["1x1 conv", "batch norm", "+", "ReLU"]
-        assert names.split(", ") == expected + [f"upsample {high} x {wide}"] * upsampled
+        expected = ["1×1 conv", "batch norm", "+", "ReLU"]
+        assert names.split(", ") == expected + [f"upsample {high} × {wide}"] * upsampled
     texts = told(explainer)
     for tap, (c, h, w) in zip(tiny.taps, tiny.shapes, strict=True):
-        assert texts[texts.index(tap) + 1] == f"{c} x {h} x {w}"
+        assert texts[texts.index(tap) + 1] == f"{c} × {h} × {w}"
     channels = sum(shape[0] for shape in tiny.shapes)
-    assert any(f"1x1 conv {channels} → {tiny.num_classes} " in text for text in texts)
-    assert {"image 3 x 16 x 16", "mask 16 x 16", f"map of y {high} x {wide}"} <= set(texts)
+    assert any(f"1×1 conv {channels} → {tiny.num_classes} " in text for text in texts)
+    assert {"image 3 × 16 × 16", "mask 16 × 16", f"map of y {high} × {wide}"} <= set(texts)
     assert "image, masked, then standardised" in texts
     assert texts.count("skip") == texts.count("batch norm") == len(tiny.taps)
 
@@ -43,10 +43,10 @@ def test_taps_shapes_and_sizes_are_the_backbones(tiny):
     ("variant", "absent", "present"),
     [
         ("no_skip", {"skip", "+"}, {"batch norm"}),
-        ("no_skip_no_batch_norm", {"skip", "batch norm"}, {"1x1 conv"}),
+        ("no_skip_no_batch_norm", {"skip", "batch norm"}, {"1×1 conv"}),
         ("sigmoid", {"ReLU"}, {"sigmoid"}),
         ("one_tap", {"stem", "middle"}, {"last"}),
-        ("l_cam_img", {"1x1 conv", "ReLU", "skip"}, {"last"}),
+        ("l_cam_img", {"1×1 conv", "ReLU", "skip"}, {"last"}),
         ("scaled", set(), {"÷ scale"}),
         ("squashed", {"min-max, upsample"}, {"sigmoid, min-max, upsample"}),
     ],
@@ -56,15 +56,15 @@ def test_a_variant_is_drawn_as_it_is(tiny, variant, absent, present):
     texts = set(told(explainer))
     assert present <= texts and not absent & texts
     shapes = tiny.shapes[-len(explainer.attention.branches) :]
-    assert {f"{c} x {h} x {w}" for c, h, w in shapes} <= texts
+    assert {f"{c} × {h} × {w}" for c, h, w in shapes} <= texts
 
 
 def test_a_transformer_is_drawn_with_its_tokens_order_and_smoothing():
     backbone = tt.load_backbone("demo_vit", None)
     texts = told(tt.TTAME(backbone, "smooth"))
     (c, h, w), *_ = backbone.shapes
-    assert f"{c} x {h} x {w}, of {h * w + 1} tokens" in texts
-    assert "image, standardised, then masked" in texts and f"map of y, smoothed {h} x {w}" in texts
+    assert f"{c} × {h} × {w}, of {h * w + 1} tokens" in texts
+    assert "image, standardised, then masked" in texts and f"map of y, smoothed {h} × {w}" in texts
     assert not [text for text in texts if text.startswith("upsample")]
 
 
