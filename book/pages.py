@@ -34,6 +34,7 @@ HIDDEN = {
     "injected-parameters",
     "controls",
 }  # what no page shows: its box has the former
+LAST = "run.finish()"  # it prints names of files: the box has these, too
 REFERENCE = ("measures", "methods", "contents", "situations", "provenance", "glossary", "cite")
 OVERVIEW, CLASSIFIERS = "12_compare", "02_backbones"
 
@@ -200,7 +201,7 @@ def page(folder: Path, target: Path, published: boxes.Repository) -> dict[str, A
     for cell, following in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
         tags = set(cell.metadata.get("tags", []))
         outputs = cell.get("outputs", [])
-        if tags & HIDDEN:
+        if tags & HIDDEN or cell.source.strip() == LAST:
             tags.add("remove-cell")
         elif cell.cell_type == "code":
             tags.add("hide-input")
@@ -225,8 +226,8 @@ def page(folder: Path, target: Path, published: boxes.Repository) -> dict[str, A
                 alt = caption.replace("*", "").replace("\n", " ")
                 cell.metadata.setdefault("mystnb", {})["image"] = {"alt": alt}
     if "backbone" in manifest["parameters"]:
-        first, of_what = notebook.cells[0], shown_name(manifest["parameters"]["backbone"])
-        first.source = first.source.replace("\n", f": {of_what}\n", 1)
+        first = notebook.cells[0]
+        first.source = titled(first.source, shown_name(manifest["parameters"]["backbone"]))
     target.parent.mkdir(parents=True, exist_ok=True)
     book, files = find_book(target), []
     for file in (output for output in manifest["outputs"] if Path(output).suffix in boxes.KINDS):
@@ -239,6 +240,14 @@ def page(folder: Path, target: Path, published: boxes.Repository) -> dict[str, A
     notebook.cells[1:1] = [box, installing(published)]
     nbformat.write(notebook, target)
     return {**manifest, "page": place}
+
+
+def titled(text: str, of_what: str) -> str:
+    """Put what a page is of in front of its title: ``# Small ViT: how many steps?``."""
+    title, end, rest = text.removeprefix("# ").partition("\n")
+    if not title[:2].isupper():  # no abbreviation
+        title = title[:1].lower() + title[1:]
+    return f"# {of_what}{',' if ': ' in title else ':'} {title}{end}{rest}"
 
 
 def rows_of(output: dict[str, Any]) -> int:

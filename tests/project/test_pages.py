@@ -107,9 +107,9 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def save(figure, file, data):
+def save(figure, file, data=None):
     """In place of drawing, which takes seconds: the files of a figure, empty."""
-    for kind in (".svg", ".pdf", ".csv"):
+    for kind in (".svg", ".pdf", ".csv")[: 1 if data is None else 3]:
         file.with_suffix(kind).touch()
     plt.close(figure)
 
@@ -217,7 +217,7 @@ def test_words_are_todays_and_code_is_what_ran(made):
 def test_a_page_is_titled_by_its_backbone_and_begins_with_how_to_make_it_again(made):
     cells, about, folder = made
     first, box, *_ = cells.values()
-    assert first.source.splitlines()[0] == "# Evaluation: Small ViT"
+    assert first.source.splitlines()[0] == "# Small ViT: evaluation"
     assert tags(box) == {"reproduce"}
     assert a_manifest()["command"] in box.source
     assert "Commit `abc123+`, 62 s on cpu, float32." in box.source
@@ -235,6 +235,23 @@ def test_a_page_is_titled_by_its_backbone_and_begins_with_how_to_make_it_again(m
 
 def a_box(at=NOWHERE, files=(), **changes):
     return pages.boxes.notebook_box(a_manifest(**changes), files, "demo_vit/04_evaluate", at)
+
+
+def test_what_a_page_is_of_is_in_front_of_its_title():
+    assert pages.titled("# How many?\n\nText", "Small ViT") == "# Small ViT: how many?\n\nText"
+    assert pages.titled("# ROAD: how\n", "Small ViT") == "# Small ViT, ROAD: how\n"
+
+
+def test_what_a_run_has_written_is_told_by_the_box_alone(project):
+    notebook = a_notebook()
+    said = new_output("stream", text="written to results/smoke: means.csv")
+    notebook.cells.append(new_code_cell("run.finish()", id="last", outputs=[said]))
+    write(project / "results" / "demo_vit", notebook=notebook)
+    made = project / "results" / "book" / f"{NAME}.ipynb"
+    pages.page(project / "results" / "demo_vit", made, NOWHERE)
+    assert "remove-cell" in tags(nbformat.read(made, 4).cells[-1])
+    latest = [nbformat.read(file, 4).cells for file in (ROOT / "notebooks").glob("*.ipynb")]
+    assert all(any(cell.source.strip() == pages.LAST for cell in cells) for cells in latest)
 
 
 def test_a_run_without_data_offers_none():
