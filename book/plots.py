@@ -1,5 +1,7 @@
 """The figures of pages that are made from scores, each with its data beside it."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,6 +19,7 @@ from ttame_core.explainer import TTAME
 from ttame_core.metrics.measures import ROAD
 
 FIGURES = "figures"  # their folder in the book
+NARROW = "_static/narrow"  # the folder of their twins, which pages show on small screens
 FOREST = {"ad50": ("ad", 50), "ad15": ("ad", 15), "ic50": ("ic", 50), "lerf": ("mean lerf", 0)}
 """Measures and percentages that have a forest plot, by the plot's name."""
 
@@ -31,14 +34,16 @@ def write_figures(folder: Path, place: Path) -> None:
     def draw_forest(name: str, measure: str, v: float, shown: dict[str, dict[str, str]]) -> None:
         of = (differences["measure"] == measure) & (differences["v"] == v)
         rows = differences[of & differences["backbone"].isin(list(shown))]
-        save(forest_plot(rows, measure, v, shown), place / f"forest-{name}.svg", rows)
+        draw = partial(forest_plot, rows, measure, v, shown)
+        save_both(draw, place / f"forest-{name}.svg", rows)
 
     for name, (measure, v) in FOREST.items():
         draw_forest(name, measure, v, roles)
     costs = pd.read_csv(folder / "summary" / "costs.csv")
-    save(quality_cost(means, costs, roles), place / "quality-cost.svg", cost_points(means, costs))
+    draw = partial(quality_cost, means, costs, roles)
+    save_both(draw, place / "quality-cost.svg", cost_points(means, costs))
     deciding = deciding_comparisons(read_evidence(folder))
-    save(verdict_strip(deciding), place / "verdicts.svg", deciding)
+    save_both(partial(verdict_strip, deciding), place / "verdicts.svg", deciding)
     files = sorted(folder.glob("*/convergence.parquet"))
     points = pd.concat([pd.read_parquet(file) for file in files]) if files else pd.DataFrame()
     if len(points):
@@ -46,19 +51,29 @@ def write_figures(folder: Path, place: Path) -> None:
             "backbone", key=lambda b: b.map(list(roles).index), kind="stable"
         )
         lengths = pd.read_csv(folder / "summary" / "convergence.csv")
-        save(convergence_curves(points), place / "convergence.svg", lengths)
+        save_both(partial(convergence_curves, points), place / "convergence.svg", lengths)
     for backbone, own in roles.items():
         draw_forest(f"ad50-{backbone}", "ad", 50, {backbone: own})
         curves = pd.read_csv(folder / backbone / "road.csv")
         curves = curves[curves["measure"].isin(list(ROAD))]
-        save(perturbation_curves(curves, list(ROAD), own), place / f"road-{backbone}.svg", curves)
+        draw = partial(perturbation_curves, curves, list(ROAD), own)
+        save_both(draw, place / f"road-{backbone}.svg", curves)
 
 
-def save(figure: Figure, file: Path, data: pd.DataFrame) -> None:
-    """Write a figure as SVG and as PDF, and what it shows as CSV beside it."""
+def save_both(draw: Callable[..., Figure], file: Path, data: pd.DataFrame) -> None:
+    """Write a figure with its data, and its twin for small screens."""
+    save(draw(), file, data)
+    twin = file.parent.parent / NARROW / file.name
+    twin.parent.mkdir(parents=True, exist_ok=True)
+    save(draw(narrow=True), twin)
+
+
+def save(figure: Figure, file: Path, data: pd.DataFrame | None = None) -> None:
+    """Write a figure as SVG; where there is data, as PDF too, and the data as CSV beside it."""
     figure.savefig(file, metadata={"Date": None})
-    figure.savefig(file.with_suffix(".pdf"), metadata={"CreationDate": None})
-    data.to_csv(file.with_suffix(".csv"), index=False)
+    if data is not None:
+        figure.savefig(file.with_suffix(".pdf"), metadata={"CreationDate": None})
+        data.to_csv(file.with_suffix(".csv"), index=False)
     plt.close(figure)
 
 
