@@ -70,7 +70,7 @@ def save_both(draw: Callable[..., Figure], file: Path, data: pd.DataFrame) -> No
 
 def save(figure: Figure, file: Path, data: pd.DataFrame | None = None) -> None:
     """Write a figure as SVG; where there is data, as PDF too, and the data as CSV beside it."""
-    figure.savefig(file, metadata={"Date": None})
+    figure.savefig(file, metadata={"Date": None}, pad_inches=0.03 if data is None else 0.1)
     if data is not None:
         figure.savefig(file.with_suffix(".pdf"), metadata={"CreationDate": None})
         data.to_csv(file.with_suffix(".csv"), index=False)

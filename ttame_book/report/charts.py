@@ -19,7 +19,7 @@ from ttame_core.recipes import OURS
 
 WIDTH = 7.3
 """Inches: 700 px, the page's column, so that text is there as large as it is told here."""
-NARROW = 3.6
+NARROW = 3.5
 """Of a figure that a small screen shows whole."""
 GREY = "0.72"
 """What has no role in a figure of all methods."""
@@ -155,14 +155,18 @@ def convergence_curves(scores: pd.DataFrame, narrow: bool = False) -> Figure:
     further = zip(cycle(OTHER_COLOURS), cycle(OTHER_MARKERS), strict=False)
     looks |= dict(zip((name for name in names if name != "t-tame"), further, strict=False))
     backbones, panels = (list(means[column].unique()) for column in ("backbone", "panel"))
-    columns = min(2, len(panels)) if narrow else len(panels)
-    lines = -(-len(panels) // columns)
+    lines = -(-len(panels) // (2 if narrow else 4))
+    columns = -(-len(panels) // lines)
+    last = means["steps"].max()
+    ticks = {0, min(10, last), *(10**k for k in range(2, 9) if 10**k <= last)}
     size = (NARROW if narrow else WIDTH, 0.8 + (0.3 + 1.9 * lines) * len(backbones))
     figure = plt.figure(figsize=size, layout="constrained")
     rows = figure.subfigures(len(backbones), 1, squeeze=False)[:, 0]
     for row, backbone in zip(rows, backbones, strict=True):
         row.suptitle(shown_name(backbone), x=0.02, ha="left", fontsize=10, weight="bold")
-        axes = row.subplots(lines, columns, squeeze=False).flat
+        axes = list(row.subplots(lines, columns, squeeze=False).flat)
+        for axis in axes[len(panels) :]:
+            axis.set_visible(False)
         for axis, panel in zip(axes, panels, strict=False):
             own = means[(means["backbone"] == backbone) & (means["panel"] == panel)]
             for name, curve in own.sort_values("steps").groupby("method", sort=False):
@@ -173,8 +177,8 @@ def convergence_curves(scores: pd.DataFrame, narrow: bool = False) -> Figure:
             axis.set_title(panel, fontsize=9)
             axis.set_xscale("symlog", linthresh=10, linscale=0.5)  # an untrained one is at 0
             axis.set_xlim(0)
-            axis.xaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axis.set_xticks(sorted(ticks), [f"{steps:,}" for steps in sorted(ticks)])
+            axis.yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     figure.supylabel("per cent", fontsize=9.5)
     figure.supxlabel("training steps (logarithmic axis)", fontsize=9.5)
     marks = [
