@@ -21,7 +21,7 @@ from ttame_core.masking import enlarged, keep_top
 STATIC = Path(__file__).parent / "_static"
 KEPT = 15  # per cent
 METHODS = {
-    "T-TAME, warm start": ("", {}),
+    "T-TAME, top masks": ("", {}),
     "RISE": ("rise", {"masks": 4000}),
     "Grad-CAM": ("grad-cam", {}),
 }

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -17,10 +18,20 @@ accessible = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(accessible)
 
 
-def mended(body, **context):
+def mended(body, source=ROOT / "book", **context):
     context |= {"body": body, "pathto": lambda page: f"../{page}.html"}
-    accessible.mend(None, "page", "page.html", context, None)
+    accessible.mend(SimpleNamespace(srcdir=source), "page", "page.html", context, None)
     return context
+
+
+def test_a_figure_has_its_twin_on_a_small_screen_where_there_is_one(tmp_path):
+    (tmp_path / "_static" / "narrow").mkdir(parents=True)
+    (tmp_path / "_static" / "narrow" / "forest.svg").touch()
+    told = {name: f'<img alt="it" src="../_images/{name}.svg">' for name in ("forest", "road")}
+    found = {name: mended(image, tmp_path)["body"] for name, image in told.items()}
+    twin = '<picture><source media="(max-width: 40rem)" srcset="../_static/narrow/forest.svg">'
+    assert f"{twin}{told['forest']}</picture>" in found["forest"]
+    assert "<picture>" not in found["road"] and told["road"] in found["road"]
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
