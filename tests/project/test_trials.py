@@ -3,6 +3,7 @@
 import pandas as pd
 
 from tests.commands import ROOT
+from ttame_book.report.intervals import averages, paired_differences
 
 IMAGENETTE = ROOT / "results" / "imagenette"
 FOLDERS = {
@@ -97,3 +98,45 @@ def test_photographs_by_the_class_that_they_are_taken_for():
         assert int(images) == len(chosen)
         assert cells == means(of_method(of_kind, label), labels), (kind, label)
     assert len(rows) == 4
+
+
+def test_classes_that_explainers_were_trained_on_and_others():
+    _, rows = table("| | | trained on | left out |")
+    places = [("imagenette", "ready-made"), ("other-classes", "scores")]
+    for classifier, label, *cells in rows:
+        method = {"attention rollout": "attention-rollout"}.get(label, label.strip("`").lower())
+        for cell, (edition, file) in zip(cells, places, strict=True):
+            place = IMAGENETTE.with_name(edition) / FOLDERS[classifier] / f"{file}.parquet"
+            scores = of_method(pd.read_parquet(place), method)
+            assert scores["image_id"].nunique() == 200
+            assert cell == ", ".join(means(scores, ["AD(100)", "AD(50)", "AD(15)"]))
+    assert len(rows) == 7
+
+
+def test_top_masks_against_rise_and_on_classes_left_out():
+    text = (ROOT / "book" / "trials.md").read_text()
+    told = text[text.index("(top-masks)=") : text.index("Earlier trials, with tied rows")]
+    place = IMAGENETTE / "vit_ti_16"
+    both = pd.concat(
+        [pd.read_parquet(place / f"{f}.parquet") for f in ("ready-made", "rise-masks")]
+    )
+    both = both[both["measure"].isin(["ad", "ic"])].assign(backbone="vit_ti_16")
+    found = paired_differences(both, ["t-tame-top"])
+    found = found[found["rival"] == METHODS["RISE, 4000 masks"]].set_index(["measure", "v"])
+    behind = found.loc["ad", 50]
+    assert f"ahead by {half(behind)} in AD(50)" in told and behind["p"] < 0.05
+    assert found.loc["ic", 50]["p"] < 0.05 < min(found.loc[m, 15]["p"] for m in ("ad", "ic"))
+    place = IMAGENETTE.with_name("other-classes") / "vit_ti_16"
+    road = averages(pd.read_parquet(place / "road.parquet")).assign(backbone="vit_ti_16")
+    found = paired_differences(road, ["t-tame-top"]).set_index(["measure", "rival"])
+    rows = [found.loc["mean lerf", rival] for rival in ("attention-rollout", "grad-cam")]
+    assert f"lead by {half(rows[0])} and {half(rows[1])}" in told
+    assert all(row["n"] == 60 and row["p"] > 0.05 for row in rows)
+    masked = pd.read_parquet(place / "scores.parquet").assign(backbone="vit_ti_16")
+    found = paired_differences(masked, ["t-tame-top"]).set_index(["measure", "v", "rival"])
+    for rival in ("attention-rollout", "grad-cam"):
+        assert all(found.loc["ad", v, rival]["p"] < 0.05 for v in (50, 15))
+
+
+def half(row):
+    return f"{abs(row['difference']):.1f} ±{(row['high'] - row['low']) / 2:.1f}"
