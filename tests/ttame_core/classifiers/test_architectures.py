@@ -111,8 +111,9 @@ def test_every_part_of_the_attention_gets_a_gradient_and_the_classifier_none(arc
     assert len(gradients) == 4 * 3 + 2  # convolution and norm of three branches, the fusion
     for name, gradient in gradients.items():
         assert torch.isfinite(gradient).all(), name
-        # a norm takes off again what a convolution's bias adds
-        assert name.endswith("conv.bias") or gradient.abs().max() > 1e-8, name
+        # a norm takes off again what a convolution's bias adds; the others may be tiny, as the
+        # classifier's weights are random, and none is 0
+        assert name.endswith("conv.bias") or gradient.any(), name
     assert not any(p.requires_grad or p.grad is not None for p in backbone.parameters())
 
 
