@@ -16,6 +16,7 @@ from ttame_book.demo.photographs import package_folder
 from ttame_book.report.charts import theme
 from ttame_book.report.maps import show_image
 from ttame_core.files import atomic_path
+from ttame_core.images.explanation import percent
 from ttame_core.masking import enlarged, keep_top
 
 STATIC = Path(__file__).parent / "_static"
@@ -34,11 +35,7 @@ def first_page(explainer: tt.TTAME, photo: Path) -> Figure:
     image, classes = found.images, found.classes
     figure, axes = plt.subplots(2, 4, figsize=(9, 5.2), layout="constrained")
     (sure,) = found.confidences.tolist()
-    show_image(
-        axes[0, 0],
-        image[0],
-        title=f"{backbone.label(int(classes))}, {100 * sure:.0f}\N{NO-BREAK SPACE}% sure",
-    )
+    show_image(axes[0, 0], image[0], title=f"{backbone.label(int(classes))}, {percent(sure)} sure")
     axes[1, 0].set_axis_off()
     words = f"the top {KEPT} % of each map,\nall else black: how sure\nthe classifier is then"
     axes[1, 0].text(0.5, 0.5, words, ha="center", va="center", fontsize=11)
@@ -52,9 +49,7 @@ def first_page(explainer: tt.TTAME, photo: Path) -> Figure:
         plural = "forward passes" if passes > 1 else "forward pass"
         backward = ", one back" if name == "Grad-CAM" else ""
         show_image(axes[0, column], image[0], maps[0], f"{name}\n{passes:,} {plural}{backward}")
-        show_image(
-            axes[1, column], image[0] * kept[0], title=f"{100 * left:.0f}\N{NO-BREAK SPACE}% sure"
-        )
+        show_image(axes[1, column], image[0] * kept[0], title=f"{percent(left)} sure")
     for axis in axes.flat:
         axis.title.set_fontsize(11)
     return figure

@@ -111,9 +111,8 @@ class AttentionMechanism(nn.Module):
         check_number("smoothing", smoothing, 0, 100)
         if tallest is not None:
             check_whole("tallest", tallest, 1)
-        flags = {"skip": skip, "batch_norm": batch_norm, "branches": branches}
-        flags |= {"scaled": scaled, "squashed": squashed, "tied": tied}
-        flags["standardised"] = standardised
+        flags = {"skip": skip, "batch_norm": batch_norm, "branches": branches, "scaled": scaled}
+        flags |= {"squashed": squashed, "tied": tied, "standardised": standardised}
         for name, flag in flags.items():
             check_kind(name, flag, bool, "True or False")
         if tied:

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urldefrag
 import pandas as pd
 import pytest
 
+import ttame_book as tb
 from tests.browser import examine
 from tests.commands import ROOT, call
 from tests.project.kernels import forked_kernels
@@ -206,6 +207,11 @@ def test_the_summary_says_how_many_images_the_studies_rest_on(smoke):
     assert set(rivals.loc["demo_vit"].index) == {"grad-cam", "rise", "transformer-lrp"}
     assert set(read["controls"]["rival"]) == {"brightness", "random", "all-ones"}
     assert set(rivals["IC(50) ↑"]) | set(read["controls"]["deletion ↓"]) <= set("▲○▼")
+
+
+def test_the_summary_has_the_settings_it_was_made_with(smoke):
+    told = json.loads((smoke / "summary" / "configuration.json").read_text())
+    assert told == tb.Edition.read("smoke", root=ROOT).config
 
 
 def test_the_summary_says_what_made_it(smoke):

@@ -14,7 +14,7 @@ from ttame_book.report.charts import WIDTH
 from ttame_book.report.names import shown_name
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.explainer import TTAME
-from ttame_core.images.explanation import COLOURS, Explanation, overlay
+from ttame_core.images.explanation import COLOURS, Explanation, overlay, percent
 from ttame_core.masking import enlarged, keep_top
 
 Picture = tuple[Tensor, Tensor | None, str] | None
@@ -112,7 +112,7 @@ def backbones_gallery(
 def class_titles(backbone: Backbone, explanation: Explanation) -> list[str]:
     """Title each explained image with its class in words and the confidence in it."""
     return [
-        f"{textwrap.shorten(backbone.label(c), 18, placeholder='…')}, {100 * p:.0f}\N{NO-BREAK SPACE}%"
+        f"{textwrap.shorten(backbone.label(c), 18, placeholder='…')}, {percent(p)}"
         for c, p in zip(explanation.classes.tolist(), explanation.confidences.tolist(), strict=True)
     ]
 

@@ -55,10 +55,7 @@ FEW = 0.8  # share of the images that the most scored method has: what has fewer
 
 
 def shown_name(name: str) -> str:
-    """Return what a method or classifier is called, or its own name where the table lacks it.
-
-    Of ``brightness, mismatched`` it is what is in front of the comma that has a name.
-    """
+    """Return what a name, or the part before its comma, is called; else itself."""
     first, comma, rest = name.partition(", ")
     return NAMES.get(name) or f"{NAMES.get(first, first)}{comma}{rest}"
 

@@ -176,9 +176,8 @@ def _seed_range(test: Comparison, values: Mapping[Cell, pd.Series]) -> float:
 
 def _backbones(cells: Iterable[Cell], names: Mapping[str, str]) -> list[str]:
     """Name the backbones of cells, each once; a family without one is named as missing."""
-    return list(
-        dict.fromkeys(names.get(c.family, f"no stand-in for {FAMILIES[c.family]}") for c in cells)
-    )
+    found = (names.get(c.family, f"no stand-in for {FAMILIES[c.family]}") for c in cells)
+    return list(dict.fromkeys(found))
 
 
 def _in_words(test: Comparison, names: Mapping[str, str]) -> dict[str, object]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ttame_book.studies.randomisation import similarity
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.explainer import TTAME, Explanation
+from ttame_core.images.explanation import percent
 from ttame_core.masking import enlarged
 from ttame_core.metrics.cache import KeptConfidences
 from ttame_core.metrics.measures import energy_inside, invalid_maps, pointing_game
@@ -41,7 +42,7 @@ def misclassified(backbone: Backbone, items: Iterable[dict[str, Any]], count: in
 def pair_title(backbone: Backbone, classes: Tensor, confidences: Tensor) -> str:
     """Title an image with two classes in words, one a line, and the confidence in each."""
     return "\n".join(
-        f"{textwrap.shorten(backbone.label(int(c)), 16, placeholder='…')}, {100 * float(p):.0f}\N{NO-BREAK SPACE}%"
+        f"{textwrap.shorten(backbone.label(int(c)), 16, placeholder='…')}, {percent(float(p))}"
         for c, p in zip(classes, confidences, strict=True)
     )
 

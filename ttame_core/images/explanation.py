@@ -122,7 +122,12 @@ class Explanation:
                 index, confidence = next(named)
                 label = self.labels[index] if self.labels else f"class {index}"
                 axis.imshow(overlay(image, heat))
-                axis.set_title(f"{label}, {100 * confidence:.0f}\N{NO-BREAK SPACE}%")
+                axis.set_title(f"{label}, {percent(confidence)}")
             for axis in row:
                 axis.set_axis_off()
         return figure
+
+
+def percent(share: float) -> str:
+    """Write a share in per cent; no line breaks in front of the sign."""
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
