@@ -22,7 +22,7 @@ from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.hooks import hooked, unwrap_logits
 from ttame_core.errors import check_number, check_whole
 from ttame_core.images.reading import check_images
-from ttame_core.metrics.checks import check_methods
+from ttame_core.metrics.checks import attribute_behind, check_methods
 
 
 @dataclass
@@ -34,12 +34,11 @@ class Passes:
 
 
 @contextmanager
-def counted_passes(model: nn.Module) -> Iterator[Passes]:
-    """Count the images that pass through a classifier while the block runs.
+def counted_passes(*models: nn.Module) -> Iterator[Passes]:
+    """Count the images that pass through a classifier, or copies of it, while the block runs.
 
     A backward pass counts the images whose logits get a gradient, however far back it goes. What
-    runs only behind some inner layer counts once for the image that went in; `explanation_costs`
-    gives its arithmetic.
+    runs only behind some inner layer counts once for the image that went in.
     """
     passes = Passes()
 
@@ -52,7 +51,7 @@ def counted_passes(model: nn.Module) -> Iterator[Passes]:
         if logits.requires_grad:
             logits.register_hook(came_back)
 
-    with hooked({model: went_through}):
+    with hooked(dict.fromkeys(models, went_through)):
         yield passes
 
 
@@ -151,8 +150,11 @@ def explanation_costs(
     check_images(images)
     check_whole("repeats", repeats, 1)
     check_number("patience", patience)
+    explained = {backbone, *(attribute_behind(m, "backbone", Backbone) for m in methods.values())}
+    explained.discard(None)  # those that tap other layers are backbones of their own
     with torch.no_grad():
-        backbone(images)  # the first call makes the twin that runs, which is no part of a pass
+        for each in explained:
+            each(images)  # the first call makes the twin that runs, which is no part of a pass
         with metered() as (bare, _):
             backbone(images)
     on_cpu = backbone.mean.is_cpu
@@ -160,7 +162,7 @@ def explanation_costs(
     clock = time.process_time if on_cpu and os.name == "posix" else time.perf_counter
     rows: list[dict[str, Any]] = []
     for name, method in methods.items():
-        with counted_passes(backbone.model) as passes, metered() as (flops, memory):
+        with counted_passes(*(b.model for b in explained)) as passes, metered() as (flops, memory):
             method(images, classes)
         seconds: list[float] = []
         with one_thread() if on_cpu else nullcontext():
@@ -198,7 +200,6 @@ def timed(function: Callable[[], object], clock: Callable[[], float] = time.perf
     """Seconds of one call, the accelerator's queue emptied."""
     begun = clock()
     function()
-    # an accelerator has only been told what to do by then
-    if torch.accelerator.is_available():
+    if torch.accelerator.is_available():  # it has only been told what to do by then
         torch.accelerator.synchronize()
     return clock() - begun

@@ -48,6 +48,14 @@ def test_costs_in_bare_forwards(backbones, digits):
     assert (costs["milliseconds"] > 0).all() and (costs["megabytes"] > 0).all()
 
 
+def test_what_taps_other_layers_costs_one_pass_from_its_first_explanation_on(backbones, digits):
+    backbone = backbones["demo_resnet"]
+    method = tt.TTAME(backbone.with_taps(["layer2", "layer3"])).explain
+    one = (digits[:1], torch.tensor([3]))
+    (row,) = tt.explanation_costs(backbone, {"a": method}, *one, repeats=1).to_dict("records")
+    assert row["forwards"] == 1 and row["equivalents"] == pytest.approx(1, abs=0.05)
+
+
 def test_arithmetic_and_bytes_of_a_product_are_counted_exactly():
     left, right = torch.rand(10, 20), torch.rand(20, 30)
     with metered() as (flops, memory):
