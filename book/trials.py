@@ -19,6 +19,7 @@ SATURATION = {
     "logits_max": "values before the sigmoid",
 }
 METHOD = "t-tame-top"
+VARIANTS = ("t-tame-rise", "t-tame")  # shown beside it
 RIVALS = ("grad-cam", "attention-rollout")
 COLUMNS = {("ad", 50): "AD(50) ↓", ("ad", 15): "AD(15) ↓", ("mean lerf", 0): "LeRF ↑"}
 
@@ -34,7 +35,7 @@ def saturation_table(folder: Path) -> str:
 
 
 def classes_table(seen: Path, unseen: Path) -> str:
-    """Write the means of both kinds of classes, and how T-TAME compares on those left out.
+    """Write the means of both kinds of classes, and how top masks compare on those left out.
 
     ``seen`` and ``unseen`` are the results of the editions that have photographs of them.
     """
@@ -47,17 +48,17 @@ def classes_table(seen: Path, unseen: Path) -> str:
                 shown_name(backbone),
                 shown_name(method),
                 *(kind.get((method, *column), "") for kind in cells for column in COLUMNS),
-                "" if method == METHOD else compared(left_out, method),
+                compared(left_out, method) if method in RIVALS else "",
             ]
-            for method in (METHOD, *RIVALS)
+            for method in (METHOD, *VARIANTS, *RIVALS)
             if (method, "ad", 50) in cells[1]
         ]
     kinds = [f"{name}, {kind}" for kind in ("trained on", "left out") for name in COLUMNS.values()]
-    return table(["classifier", "method", *kinds, "T-TAME on those left out"], rows)
+    return table(["classifier", "method", *kinds, "top masks on those left out"], rows)
 
 
 def sentence(unseen: Path) -> str:
-    """Say how many comparisons on classes left out T-TAME wins in each measure, and loses."""
+    """Say how many comparisons on classes left out top masks win in each measure, and lose."""
     outcomes_of: dict[str, list[str]] = {}
     for file in sorted(unseen.glob("*/scores.parquet")):
         scores = scores_of(file.parent)
@@ -85,13 +86,13 @@ def scores_of(folder: Path) -> pd.DataFrame:
 
 def cells_of(scores: pd.DataFrame) -> dict[tuple[str, str, float], str]:
     """Write each method's mean in each measure, with half its interval."""
-    means = means_table(scores[scores["method"].isin([METHOD, *RIVALS])])
+    means = means_table(scores[scores["method"].isin([METHOD, *VARIANTS, *RIVALS])])
     return {(row["method"], row["measure"], row["v"]): with_half(row) for row in records(means)}
 
 
 def compared(scores: pd.DataFrame, rival: str) -> str:
-    """Say how T-TAME compares with a rival, corrected for all comparisons: ``AD(50) better``."""
-    differences = paired_differences(scores, [METHOD])
+    """Say how top masks compare with a rival, corrected for all comparisons: ``AD(50) better``."""
+    differences = paired_differences(scores[~scores["method"].isin(VARIANTS)], [METHOD])
     found = differences.assign(outcome=outcomes(differences)["outcome"])
     found = found[found["rival"] == rival].set_index(["measure", "v"])["outcome"]
     told = [f"{n[:-2]} {found[column]}" for column, n in COLUMNS.items() if column in found.index]
