@@ -1,6 +1,7 @@
 """Tables of the appendix on trials: how trainings end, and classes that were left out of them."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from chapters import records, table, with_half
@@ -35,26 +36,25 @@ def saturation_table(folder: Path) -> str:
 
 
 def classes_table(seen: Path, unseen: Path) -> str:
-    """Write the means of both kinds of classes, and how top masks compare on those left out.
+    """Write the means of classes left out, those of the others, and how top masks compare.
 
     ``seen`` and ``unseen`` are the results of the editions that have photographs of them.
     """
     rows = []
     for backbone in backbones_of(seen):
         left_out = scores_of(unseen / backbone)
-        cells = [cells_of(scores) for scores in (scores_of(seen / backbone), left_out)]
-        rows += [
-            [
-                shown_name(backbone),
-                shown_name(method),
-                *(kind.get((method, *column), "") for kind in cells for column in COLUMNS),
-                compared(left_out, method) if method in RIVALS else "",
-            ]
-            for method in (METHOD, *VARIANTS, *RIVALS)
-            if (method, "ad", 50) in cells[1]
-        ]
-    kinds = [f"{name}, {kind}" for kind in ("trained on", "left out") for name in COLUMNS.values()]
-    return table(["classifier", "method", *kinds, "top masks on those left out"], rows)
+        means, others = (means_of(scores) for scores in (left_out, scores_of(seen / backbone)))
+        for method in (METHOD, *VARIANTS, *RIVALS):
+            if (method, "ad", 50) in means:
+                told = {key: with_half(row) for key, row in means.items() if key[0] == method}
+                told |= {
+                    k: f"{v} ({others[k]['mean']:.1f})" for k, v in told.items() if k in others
+                }
+                outcomes_of = compared(left_out, method) if method in RIVALS else {}
+                cells = [told.get((method, *column), "") for column in COLUMNS]
+                outcome = ", ".join(outcomes_of.values())
+                rows.append([shown_name(backbone), shown_name(method), *cells, outcome])
+    return table(["classifier", "method", *COLUMNS.values(), "top masks are"], rows)
 
 
 def sentence(unseen: Path) -> str:
@@ -63,8 +63,7 @@ def sentence(unseen: Path) -> str:
     for file in sorted(unseen.glob("*/scores.parquet")):
         scores = scores_of(file.parent)
         for rival in set(RIVALS) & set(scores["method"]):
-            for told in compared(scores, rival).split(", "):
-                measure, outcome = told.rsplit(" ", 1)
+            for measure, outcome in compared(scores, rival).items():
                 outcomes_of.setdefault(measure, []).append(outcome)
     parts = [f"{o.count('better')} of {len(o)} in {m}" for m, o in outcomes_of.items()]
     lost = sum(outcomes.count("worse") for outcomes in outcomes_of.values())
@@ -84,16 +83,15 @@ def scores_of(folder: Path) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def cells_of(scores: pd.DataFrame) -> dict[tuple[str, str, float], str]:
-    """Write each method's mean in each measure, with half its interval."""
+def means_of(scores: pd.DataFrame) -> dict[tuple[str, str, float], dict[str, Any]]:
+    """Compute each shown method's means, by method, measure and v."""
     means = means_table(scores[scores["method"].isin([METHOD, *VARIANTS, *RIVALS])])
-    return {(row["method"], row["measure"], row["v"]): with_half(row) for row in records(means)}
+    return {(row["method"], row["measure"], row["v"]): row for row in records(means)}
 
 
-def compared(scores: pd.DataFrame, rival: str) -> str:
-    """Say how top masks compare with a rival, corrected for all comparisons: ``AD(50) better``."""
+def compared(scores: pd.DataFrame, rival: str) -> dict[str, str]:
+    """Compare top masks with a rival in each measure, corrected for all comparisons: "better"."""
     differences = paired_differences(scores[~scores["method"].isin(VARIANTS)], [METHOD])
     found = differences.assign(outcome=outcomes(differences)["outcome"])
     found = found[found["rival"] == rival].set_index(["measure", "v"])["outcome"]
-    told = [f"{n[:-2]} {found[column]}" for column, n in COLUMNS.items() if column in found.index]
-    return ", ".join(told)
+    return {n[:-2]: found[column] for column, n in COLUMNS.items() if column in found.index}
