@@ -233,6 +233,11 @@ def convergence(case: Case) -> Iterator[Part]:
         longest = max(longest, *lengths)
         maps = case.images("val", settings["images"]) * (1 + len(lengths))  # untrained too
         yield from ((FORWARD, maps), (EXPLAIN, maps), (ASKED, STUDIED_V * maps))
+    if "rise" in case.counts("images"):  # with as many forwards as T-TAME's trainings
+        recipe = case.recipe("t-tame")
+        lengths = {*settings["steps"], recipe.steps}
+        yield MASKS, A_STEP * sum(lengths) * recipe.batch_size
+        yield ASKED, STUDIED_V * case.images("val", settings["images"]) * len(lengths)
 
 
 def sanity(case: Case) -> Iterator[Part]:

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from ttame_book.editions.counts import A_STEP
 from ttame_book.editions.edition import Edition
 from ttame_book.editions.trained import Training, run_together
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.errors import NotServedError
 from ttame_core.explainer import TTAME
+from ttame_core.methods import Method
+from ttame_core.methods.rise import rise
 from ttame_core.progress import Tell
 from ttame_core.recipes import OURS, Recipe
 from ttame_core.steps import initialise
@@ -51,3 +54,16 @@ def training_lengths(
     run_together([t for *_, t in asked if isinstance(t, Training)], own, progress)
     for method, steps, made in asked:
         yield method, steps, made if isinstance(made, TTAME) else made.explainer(own)
+
+
+def rise_for_as_much(edition: Edition, backbone: Backbone) -> Iterator[tuple[str, int, Method]]:
+    """Make RISE with as many forward passes as each length of T-TAME's training takes.
+
+    The images of ``converge`` share them. Yields method, steps and explainer; nothing where RISE is
+    not compared, or the batch is as large as a GPU holds.
+    """
+    settings, recipe = edition.config["converge"], edition.training(backbone).recipe
+    if "rise" in edition.config["evaluate"]["methods"] and recipe.batch_size != "auto":
+        for steps in sorted({*settings["steps"], recipe.steps}):
+            masks = A_STEP * steps * recipe.batch_size // settings["images"]
+            yield "rise", steps, rise(backbone, max(1, masks))

@@ -39,8 +39,11 @@ BY_HAND = {
     "ablations": (0, (3 * 12 - 9) * 2 * 8 + 4 * (16 + 2) + 4 * 16 + 4 * 3 * (12 + 1 + 2 * 3)),
     # two rates by 2 and by 3 steps, of which the edition's own is there; 3 forwards serve all
     "hyperparameters": (0, (2 * (2 * (2 + 3) - 3) + 3) * 8 + 4 * 4 * (1 + 1 + 2)),
-    # the one T-TAME that is compared, 1 and 3 steps, of which the 3 are there
-    "convergence": (0, (2 * (1 + 3 - 3) + 3) * 8 + 4 * 3 * (1 + 1 + 2)),
+    # the one T-TAME that is compared, 1 and 3 steps, of which the 3 are there; RISE for as much
+    "convergence": (
+        0,
+        (2 * (1 + 3 - 3) + 3) * 8 + 4 * 3 * (1 + 1 + 2) + 3 * (1 + 3) * 8 + 4 * 2 * 2,
+    ),
     # the original, each part, the fusion, three branches
     "sanity": (3 * (1 + 7 + 1 + 3), 3 * (1 + 16 + 1 + 3)),
     # two maps at once, three percentages of each

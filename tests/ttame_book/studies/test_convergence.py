@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import ttame_core as tt
-from ttame_book.studies.convergence import grid, training_lengths
+from ttame_book.studies.convergence import grid, rise_for_as_much, training_lengths
+from ttame_core.metrics.costs import counted_passes
 from ttame_core.recipes import OURS
 
 
@@ -73,3 +74,19 @@ def test_a_method_is_trained_anew_for_each_length_and_its_own_is_found(edition):
     assert torch.equal(maps[0], tt.TTAME(vit).explain(images))  # its start
     assert torch.equal(maps[3], edition.explainer(vit).explain(images))
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(maps, 2))
+
+
+def test_rise_spends_a_trainings_forwards_on_the_images_that_it_explains(edition):
+    edition.config["evaluate"]["methods"] = ["rise", "t-tame"]
+    edition.config["converge"] = {"steps": [1, 2], "images": 4}
+    vit = edition.backbone("demo_vit")
+    batch = edition.recipe("demo_vit").batch_size
+    found = [(name, steps) for name, steps, _ in rise_for_as_much(edition, vit)]
+    assert found == [("rise", 1), ("rise", 2), ("rise", 3)]  # 3 is the edition's own
+    for _, steps, explainer in rise_for_as_much(edition, vit):
+        with counted_passes(vit.model) as passes:
+            explainer(torch.rand(1, 3, 64, 64), torch.tensor([0]))
+        # a step passes each image, and its masked copy there and back; four images share them
+        assert passes.forwards == 3 * steps * batch // 4
+    edition.config["evaluate"]["methods"] = ["t-tame"]
+    assert not list(rise_for_as_much(edition, vit))
