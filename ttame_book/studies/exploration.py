@@ -25,7 +25,7 @@ from ttame_core.metrics.perturbations import perturbed_confidences
 SHARES = (*range(100, 10, -10), 15, 10, 5)
 """Percentages v at which confidences are computed; a page shows the one nearest to its v."""
 SHOWN = (
-    *("t-tame", "t-tame-matched", "l-cam-img", "grad-cam"),
+    *("t-tame", "t-tame-top", "l-cam-img", "grad-cam"),
     *("rise", "iia", "transformer-lrp"),
 )
 """Methods that are shown where an edition compares them: of each family of methods one."""
