@@ -37,15 +37,13 @@ def rows_of(
 
 def standing(rows: pd.DataFrame) -> str:
     """Say how a method stands among its rivals: ``better than 8 of 9 rivals, level with 1``."""
-    counts = {word: int((rows["outcome"] == word).sum()) for word in WORDS}
-    whole = len(rows)
+    whole, told = len(rows), []
     for word, joint in zip(WORDS, ("than", "with", "than"), strict=True):
-        if counts[word] == whole:
+        count = int((rows["outcome"] == word).sum())
+        if count == whole:
             return f"{word} {joint} all {whole} rivals"
-    told: list[str] = []
-    for word, joint in zip(WORDS, ("than", "with", "than"), strict=True):
-        if counts[word]:
-            told.append(f"{word} {joint} {counts[word]}" + ("" if told else f" of {whole} rivals"))
+        if count:
+            told.append(f"{word} {joint} {count}" + ("" if told else f" of {whole} rivals"))
     return listed(told)
 
 

@@ -89,11 +89,8 @@ def cast_roles(means: pd.DataFrame, measure: str = "ad", v: float = 50) -> dict[
     found = {RECIPE: "t-tame", RISE: "rise", GRAD_CAM: "grad-cam"}
     goodness = direction(measure) * rows["mean"][rows["n"] > FEW * rows["n"].max()].dropna()
     rest = [name for name in goodness.index if name not in found.values()]
-    rivals = rivals_of(rest)
-    for role, names in (
-        (VARIANT, [name for name in rest if name in OURS]),
-        (OTHER, rivals),
-    ):
+    own = [name for name in rest if name in OURS]
+    for role, names in ((VARIANT, own), (OTHER, rivals_of(rest))):
         if names:
             found[role] = str(goodness[names].idxmax())
     return {role: found[role] for role in ROLES if found.get(role) in rows.index}

@@ -24,10 +24,7 @@ from ttame_core.metrics.perturbations import perturbed_confidences
 
 SHARES = (*range(100, 10, -10), 15, 10, 5)
 """Percentages v at which confidences are computed; a page shows the one nearest to its v."""
-SHOWN = (
-    *("t-tame", "t-tame-top", "l-cam-img", "grad-cam"),
-    *("rise", "iia", "transformer-lrp"),
-)
+SHOWN = ("t-tame", "t-tame-top", "l-cam-img", "grad-cam", "rise", "iia", "transformer-lrp")
 """Methods that are shown where an edition compares them: of each family of methods one."""
 PHOTOGRAPHS = {"cat": "chelsea.png", "coffee": "coffee.png", "rocket": "rocket.jpg"}
 """Photographs of scikit-image's in the public domain, which any page may show."""
@@ -79,10 +76,8 @@ def explored(edition: Edition, backbone: Backbone, count: int = 5) -> dict[str, 
         if name in ready and (digits or name not in METHODS or not METHODS[name].costly)
     ]
     # of so few, each is among those that the evaluation took: maps of costly methods are kept
-    items: Any = (
-        evenly(edition.images(backbone, "test"), count) if digits else _photographs(backbone)
-    )
-    items = list(items)
+    items: list[Any] = [] if digits else _photographs(backbone)
+    items = items or list(evenly(edition.images(backbone, "test"), count))
     images = stack(items).to(backbone.mean)
     with torch.no_grad():
         top = backbone(images).softmax(1).topk(2)
@@ -130,10 +125,7 @@ def _masked(backbone: Backbone, images: Tensor, classes: Tensor, method: Any) ->
     wanted = [("masked", v) for v in SHARES]
     left = perturbed_confidences(backbone, images, classes, (levels / 255).to(images), wanted)
     return [
-        {
-            "map": _data_uri(level, "png"),
-            "left": [round(float(left[key][i]), 4) for key in wanted],
-        }
+        {"map": _data_uri(level, "png"), "left": [round(float(left[key][i]), 4) for key in wanted]}
         for i, level in enumerate(levels)
     ]
 
