@@ -36,7 +36,7 @@ def mend(app: Any, page: str, template: str, context: dict, doctree: Any) -> Non
     """Change what is said above in a page."""
     if "body" in context:
         body = re.sub("<img [^>]*>", BOX, context["body"])
-        twins = {file.name for file in Path(app.srcdir, "_static", "narrow").glob("*.svg")}
+        twins = {file.name for file in Path(app.srcdir, "_static", "narrow").glob("*")}
 
         def with_twin(image: re.Match) -> str:
             source = image.expand(TWIN) if image[2] in twins else ""
