@@ -24,11 +24,11 @@ def backbones_of(folder: Path) -> list[str]:
 def against_rise(folder: Path, backbone: str, method: str, unit: str, rival: str) -> str:
     """Say how a method's AD(50) compares with RISE's, on the most photographs that both explain.
 
-    The edition ``rise``, where its results lie beside ``folder``, has more of them; ``unit`` and
-    ``rival`` are those of `against`.
+    The edition ``more-photographs`` has more of them, where its results lie beside ``folder``;
+    ``unit`` and ``rival`` are those of `against`.
     """
     differences = read_scores(folder)[1]
-    if (more := folder.with_name("rise") / backbone / "scores.parquet").is_file():
+    if (more := folder.with_name("more-photographs") / backbone / "scores.parquet").is_file():
         scores = pd.read_parquet(more)
         differences = paired_differences(scores[scores["measure"].isin(list(MASKING))], [method])
     rows = rows_of(differences, backbone, method, "ad", 50)

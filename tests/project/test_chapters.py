@@ -150,7 +150,7 @@ def test_rise_is_compared_on_more_photographs_where_its_own_edition_was_run(edit
         rows = {"method": method, "image_id": images, "value": value, "backbone": "net"}
         return pd.DataFrame({**rows, "measure": "ad", "v": 50.0})
 
-    place = edition.with_name("rise") / "net"
+    place = edition.with_name("more-photographs") / "net"
     place.mkdir(parents=True)
     own = [i % 7 for i in range(90)]
     less = [value - 10 - i % 3 for i, value in enumerate(own)]

@@ -37,7 +37,7 @@ def rows_of(
 
 def standing(rows: pd.DataFrame) -> str:
     """Say how a method stands among its rivals: ``better than 8 of 9 rivals, level with 1``."""
-    whole, told = len(rows), []
+    whole, told = len(rows), list[str]()
     for word, joint in zip(WORDS, ("than", "with", "than"), strict=True):
         count = int((rows["outcome"] == word).sum())
         if count == whole:
