@@ -17,6 +17,7 @@ from ttame_book.report.names import shown_name
 from ttame_book.report.tables import outcomes
 from ttame_book.report.verdicts import deciding_comparisons, in_numbers
 from ttame_core.methods.registry import CONTROLS
+from ttame_core.recipes import OURS
 
 SEVERAL = (
     "none",
@@ -138,7 +139,8 @@ def in_words(count: int) -> str:
 
 def longest(curves: pd.DataFrame) -> pd.DataFrame:
     """Take each recipe's AD(50) after its longest training, a row for each classifier."""
-    curves = curves[(curves["measure"] == "ad") & (curves["v"] == 50)]
+    own = curves["method"].isin(OURS)  # RISE is beside them, and not trained
+    curves = curves[own & (curves["measure"] == "ad") & (curves["v"] == 50)]
     return curves.sort_values("steps").groupby(["method", "backbone"], sort=False).tail(1)
 
 
@@ -175,7 +177,7 @@ def lengths_table(folder: Path) -> str:
     last = longest(curves)
     backbones = list(curves["backbone"].unique())
     rows = []
-    for method in curves["method"].unique():
+    for method in filter(OURS.__contains__, curves["method"].unique()):
         cells = [shown_name(method)]
         for backbone in backbones:
             found = last[(last["method"] == method) & (last["backbone"] == backbone)]

@@ -26,12 +26,15 @@ def mended(body, source=ROOT / "book", **context):
 
 def test_a_figure_has_its_twin_on_a_small_screen_where_there_is_one(tmp_path):
     (tmp_path / "_static" / "narrow").mkdir(parents=True)
-    (tmp_path / "_static" / "narrow" / "forest.svg").touch()
-    told = {name: f'<img alt="it" src="../_images/{name}.svg">' for name in ("forest", "road")}
+    twins, alone = ("forest.svg", "answer.png"), "road.svg"
+    for name in twins:
+        (tmp_path / "_static" / "narrow" / name).touch()
+    told = {name: f'<img alt="it" src="../_images/{name}">' for name in (*twins, alone)}
     found = {name: mended(image, tmp_path)["body"] for name, image in told.items()}
-    twin = '<picture><source media="(max-width: 40rem)" srcset="../_static/narrow/forest.svg">'
-    assert f"{twin}{told['forest']}</picture>" in found["forest"]
-    assert "<picture>" not in found["road"] and told["road"] in found["road"]
+    for name in twins:
+        twin = f'<picture><source media="(max-width: 40rem)" srcset="../_static/narrow/{name}">'
+        assert f"{twin}{told[name]}</picture>" in found[name]
+    assert "<picture>" not in found[alone] and told[alone] in found[alone]
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])

@@ -52,7 +52,7 @@ def edition(tmp_path):
     pd.DataFrame(claims, columns=columns).to_csv(summary / "claims.csv", index=False)
     curves = [
         ("net", method, steps, measure, 50, 30, mean - steps / 100)
-        for method, mean in (("t-tame", 50), ("t-tame-warm", 45))
+        for method, mean in (("t-tame", 50), ("t-tame-warm", 45), ("rise", 20))
         for steps in (0, 1000)
         for measure in ("ad", "ic")
     ]

@@ -176,9 +176,9 @@ def test_studies_on_validation_images_are_in_the_summary(smoke):
     curves = pd.read_csv(smoke / "summary" / "convergence.csv")
     assert set(curves["backbone"]) == {"demo_vit"}
     # those that are compared, from their start on, and RISE with as many passes
-    steps = curves.groupby("method")["steps"].agg(set)
-    assert steps.to_dict() == {"t-tame": {0, 1, 3}, "rise": {1, 3}}
-    assert set(zip(curves["measure"], curves["v"], strict=True)) >= {("ad", 50), ("ic", 15)}
+    assert set(curves["method"]) == {"t-tame", "rise"}
+    steps = curves.groupby(["method", "measure", "v"])["steps"].agg(set)
+    assert (steps["t-tame"] == {0, 1, 3}).all() and (steps["rise"] == {1, 3}).all()
     grid = pd.read_csv(smoke / "summary" / "grid.csv")
     assert set(zip(grid["max_lr"], grid["steps"], strict=True)) == {
         (rate, steps) for rate in (0.03, 0.1) for steps in (2, 3)

@@ -56,14 +56,16 @@ def training_lengths(
         yield method, steps, made if isinstance(made, TTAME) else made.explainer(own)
 
 
-def rise_for_as_much(edition: Edition, backbone: Backbone) -> Iterator[tuple[str, int, Method]]:
+def rise_for_as_much(
+    edition: Edition, backbone: Backbone, images: int
+) -> Iterator[tuple[str, int, Method]]:
     """Make RISE with as many forward passes as each length of T-TAME's training takes.
 
-    The images of ``converge`` share them. Yields method, steps and explainer; nothing where RISE is
+    So many ``images`` share them. Yields method, steps and explainer; nothing where RISE is
     not compared, or the batch is as large as a GPU holds.
     """
-    settings, recipe = edition.config["converge"], edition.training(backbone).recipe
+    recipe = edition.training(backbone).recipe
     if "rise" in edition.config["evaluate"]["methods"] and recipe.batch_size != "auto":
-        for steps in sorted({*settings["steps"], recipe.steps}):
-            masks = A_STEP * steps * recipe.batch_size // settings["images"]
+        for steps in sorted({*edition.config["converge"]["steps"], recipe.steps}):
+            masks = A_STEP * steps * recipe.batch_size // images
             yield "rise", steps, rise(backbone, max(1, masks))

@@ -79,10 +79,9 @@ def explored(edition: Edition, backbone: Backbone, count: int = 5) -> dict[str, 
     with torch.no_grad():
         top = backbone(images).softmax(1).topk(2)
     confidences, classes = top.values, top.indices  # (B, 2)
-    pair = [classes[:, place].contiguous() for place in range(2)]
     methods = {}
     for name in names:
-        found = [_masked(backbone, images, each, ready[name]) for each in pair]
+        found = [_masked(backbone, images, each, ready[name]) for each in classes.T.contiguous()]
         methods[name] = list(zip(*found, strict=True))  # (B, 2) of dict
     trained_on = TRAINED_ON if kind == "photographs" else ""
     return {

@@ -81,12 +81,12 @@ def test_rise_spends_a_trainings_forwards_on_the_images_that_it_explains(edition
     edition.config["converge"] = {"steps": [1, 2], "images": 4}
     vit = edition.backbone("demo_vit")
     batch = edition.recipe("demo_vit").batch_size
-    found = [(name, steps) for name, steps, _ in rise_for_as_much(edition, vit)]
+    found = [(name, steps) for name, steps, _ in rise_for_as_much(edition, vit, 4)]
     assert found == [("rise", 1), ("rise", 2), ("rise", 3)]  # 3 is the edition's own
-    for _, steps, explainer in rise_for_as_much(edition, vit):
+    for _, steps, explainer in rise_for_as_much(edition, vit, 4):
         with counted_passes(vit.model) as passes:
             explainer(torch.rand(1, 3, 64, 64), torch.tensor([0]))
         # a step passes each image, and its masked copy there and back; four images share them
         assert passes.forwards == 3 * steps * batch // 4
     edition.config["evaluate"]["methods"] = ["t-tame"]
-    assert not list(rise_for_as_much(edition, vit))
+    assert not list(rise_for_as_much(edition, vit, 4))
