@@ -1,4 +1,4 @@
-"""How AD and IC depend on learning rate and number of steps: the grid search, and convergence."""
+"""How AD and IC depend on the number of steps: convergence, and RISE for as many passes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,17 +12,8 @@ from ttame_core.explainer import TTAME
 from ttame_core.methods import Method
 from ttame_core.methods.rise import rise
 from ttame_core.progress import Tell
-from ttame_core.recipes import OURS, Recipe
+from ttame_core.recipes import OURS
 from ttame_core.steps import initialise
-
-
-def grid(edition: Edition, name: str) -> list[Recipe]:
-    """List a backbone's grid search: learning rates by steps, the edition's own among them."""
-    settings = {**edition.config["tune"], **edition.entry(name).get("tune", {})}
-    recipe = edition.recipe(name)
-    rates = sorted({*settings["max_lr"], recipe.max_lr})
-    lengths = sorted({*settings["steps"], recipe.steps})
-    return [replace(recipe, max_lr=rate, steps=steps) for steps in lengths for rate in rates]
 
 
 def training_lengths(

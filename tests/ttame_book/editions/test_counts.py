@@ -12,7 +12,7 @@ from ttame_book.editions import counts
 from ttame_book.editions.counts import ASKED, Case, Classifier, classifier_of, count, counted
 from ttame_book.editions.graph import STEPS
 from ttame_book.studies.ablations import LABELS, ablations
-from ttame_book.studies.convergence import grid
+from ttame_book.studies.grid import grid
 from ttame_book.studies.randomisation import stages
 from ttame_core.classifiers.loading import named_taps
 from ttame_core.errors import NotServedError

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import ttame_core as tt
-from ttame_book.studies.convergence import grid, rise_for_as_much, training_lengths
+from ttame_book.studies.convergence import rise_for_as_much, training_lengths
+from ttame_book.studies.grid import grid
 from ttame_core.metrics.costs import counted_passes
 from ttame_core.recipes import OURS
 
