@@ -47,7 +47,12 @@ RETRAINED = EDITION.demo_backbones if str(config.get("retrain")).lower() == "tru
 # what runs beside it changes the times of a GPU; of a CPU, the time that one core is at work is taken
 ALONE = workflow.cores if shutil.which("nvidia-smi") else 1
 HELD = []  # the lock that keeps another run of the graph out, until this one ends
-COMMITTED = sorted(glob_wildcards("results/imagenette/summary/{file,[^.].*}").file)
+COMMITTED = [
+    str(file)
+    for kind in ("imagenette/summary/[!.]*", "imagenette/*/training.csv", "*/*/*.parquet")
+    for file in sorted(Path("results").glob(kind))
+    if file.parts[1] in ("imagenette", "other-classes", "more-photographs")
+]
 PLACE = given_to_papermill(edition=EDITION.name, results=config.get("results", "results"))
 COMMON = f"{PLACE} {given_to_papermill(**SETTINGS)}"
 RUN = (
@@ -225,7 +230,7 @@ rule book:
         prose=expand("book/{name}.md", name=sorted(glob_wildcards("book/{name,[^.].*}.md").name)),
         families="book/families.csv",
         costs=["config/imagenet.yaml", *sorted(map(str, Path("benchmarks/results").glob("*.json")))],
-        committed=expand("results/imagenette/summary/{file}", file=COMMITTED),
+        committed=COMMITTED,
         looks=expand(
             "book/_static/{file}", file=sorted(glob_wildcards("book/_static/{file,[^.].*}").file)
         ),

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 from plots import FIGURES
-from summaries import FULL_RISE, backbones_of, read_evidence, read_scores
+from summaries import against_rise, backbones_of, read_evidence, read_scores
 
-from ttame_book.report.answers import against, best_variant, counts, listed, rows_of, standing
+from ttame_book.report.answers import best_variant, counts, listed, rows_of, standing
 from ttame_book.report.claims import FAMILIES, VERDICTS
 from ttame_book.report.names import shown_name
 from ttame_book.report.tables import outcomes
@@ -50,12 +50,19 @@ def facts(folder: Path) -> dict[str, str]:
     curves = pd.read_csv(folder / "summary" / "convergence.csv")
     found |= {"classifiers": in_words(len(backbones_of(folder)))}
     found |= {"validation": f"{int(curves['n'].max()):,}", "lengths_best": best_lengths(curves)}
+    found |= {"few": most(means, "rise", "ad"), "road": most(means, "t-tame", "mean morf")}
+    left = int((verdicts == VERDICTS[-1]).sum())
+    found |= {"rest": f", {in_words(left)} not applicable here" if left else ""}
     # not those of the file in config/, which may have changed since
     ran = json.loads((folder / "summary" / "configuration.json").read_text())
-    best = best_on(folder)
-    longest = {f"{steps_of(ran, *each):,}" for each in best.items()}
-    found |= {"brightness": brightness(folder), "best_steps": listed(sorted(longest, key=len))}
-    return found | {"best": best_variants(best, ran)} | settings(ran)
+    found |= {"brightness": brightness(folder), "best": best_variants(best_on(folder), ran)}
+    return found | settings(ran)
+
+
+def most(means: pd.DataFrame, method: str, measure: str) -> str:
+    """Say how many photographs a method's means of a measure are of, at most."""
+    n = means[(means["method"] == method) & (means["measure"] == measure)]["n"]
+    return f"{int(n.max()):,} of them" if len(n) else "none"
 
 
 def settings(config: dict[str, Any]) -> dict[str, str]:
@@ -63,6 +70,7 @@ def settings(config: dict[str, Any]) -> dict[str, str]:
     stands = config.get("claims", {})
     return {
         "steps": f"{config['train']['steps']:,}",
+        "batch": f"{config['train'].get('batch_size', 32)}",
         "ablation_steps": f"{config['ablate']['steps']:,}",
         "masks": f"{config['evaluate']['options']['rise']['masks']:,}",
         "stand_ins": listed(
@@ -88,19 +96,15 @@ def answer_table(folder: Path) -> str:
         places = [("t-tame", "ad", 50), (best, "ad", 50), (best, "ad", 15), (best, "mean morf", 0)]
         cells = [shown_name(backbone)]
         for method, measure, v in places:
-            found = rows_of(differences, backbone, method, measure, v)
-            cells.append(counts(found[found["rival"] != FULL_RISE]))
-        full = rows_of(differences, backbone, best, "ad", 50)
-        full = full[full["rival"] == FULL_RISE]
-        cells.append(against(full.iloc[0], "", "it") if len(full) else "not compared")
-        rows.append(cells)
+            cells.append(counts(rows_of(differences, backbone, method, measure, v)))
+        rows.append([*cells, against_rise(folder, backbone, best, "", "it")])
     head = [
         "classifier",
         "paper's recipe, AD(50)",
         "best variant, AD(50)",
         "best variant, AD(15)",
         "best variant, MoRF",
-        "best variant, AD(50), and RISE with 4,000 masks",
+        "best variant, AD(50), and RISE",
     ]
     return table(head, rows)
 
@@ -206,17 +210,15 @@ def classifier_page(folder: Path, backbone: str) -> str:
     own = means[means["backbone"] == backbone]
     best = best_variant(means, backbone)
     found = {m: rows_of(differences, backbone, m, "ad", 50) for m in ("t-tame", best)}
-    paper, variant = (standing(each[each["rival"] != FULL_RISE]) for each in found.values())
-    full = found[best][found[best]["rival"] == FULL_RISE]
-    told = against(full.iloc[0], "AD(50)", "RISE with 4,000 masks") if len(full) else ""
-    more = f" In a test apart the best variant is {told}." if told else ""
+    paper, variant = map(standing, found.values())
+    told = against_rise(folder, backbone, best, "AD(50)", "it")
     methods = list(own["method"].unique())
     first = [m for m in methods if m in ("t-tame", best, *SHOWN, *CONTROLS)]
     rest = [m for m in methods if m not in first]
     return (
         f"# {shown_name(backbone)} on photographs\n\n"
         f"**In AD(50) the paper's recipe is {paper}; the best variant, {plain(best)}, is {variant}.** "
-        f"RISE has {{{{ masks }}}} masks among them.{more}\n\n"
+        f"Against RISE it is {told}. RISE has {{{{ masks }}}} masks.\n\n"
         f"```{{image}} {FIGURES}/forest-ad50-{backbone}.svg\n:alt: T-TAME's paired difference in AD(50) "
         f"to each rival, {shown_name(backbone)}\n```\n\n"
         "*Left of the line T-TAME is better; a filled mark is significant after correction.*\n\n"

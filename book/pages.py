@@ -17,6 +17,7 @@ import chapters
 import listings
 import nbformat
 import plots
+import trials
 import yaml
 from PIL import Image
 
@@ -26,6 +27,7 @@ from ttame_book.report.names import shown_name
 PROSE = Path(__file__).parent
 NOTEBOOKS = PROSE.parent / "notebooks"
 COMMITTED = PROSE.parent / "results" / "imagenette"
+OTHERS = COMMITTED.with_name("other-classes")
 SUMMARY = "imagenette-summary"  # its summary in the book
 RATES = PROSE.parent / "benchmarks" / "results"
 MOST_ROWS = 20  # of a table that is read on a page: longer ones are looked up in
@@ -83,7 +85,10 @@ def main(results: Path, title: str) -> None:
     listings.write_costs(RATES, book)
     real = write_photographs(results, book)
     config = yaml.safe_load((PROSE / "_config.yml").read_text())
-    config["parse"]["myst_substitutions"] = chapters.facts(COMMITTED)
+    config["parse"]["myst_substitutions"] = {
+        **chapters.facts(COMMITTED),
+        "unseen": trials.sentence(OTHERS),
+    }
     published = config.pop("repository")
     (book / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
     write_sources(book / boxes.SOURCES, published)
@@ -156,6 +161,8 @@ def write_photographs(results: Path, book: Path) -> list[str]:
         ("answer", chapters.answer_table(COMMITTED)),
         ("lengths", chapters.lengths_table(COMMITTED)),
         ("costs-shown", chapters.costs_table(COMMITTED)),
+        ("saturation", trials.saturation_table(COMMITTED)),
+        ("classes", trials.classes_table(COMMITTED, OTHERS)),
     ):
         (book / f"{name}.md").write_text(text)
     judged = {"on photographs": COMMITTED}

@@ -5,26 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from ttame_book.report.answers import best_variant
+from ttame_book.report.answers import against, rows_of
 from ttame_book.report.intervals import paired_differences
-
-FULL_RISE = "rise, 4000 masks"  # as its scores call it
+from ttame_core.metrics.measures import MASKING
 
 
 @cache
 def read_scores(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read an edition's means and paired differences, also those to RISE with all its masks."""
-    means = pd.read_csv(folder / "summary" / "means.csv")
-    parts = [pd.read_csv(folder / "summary" / "differences.csv")]
-    for file in sorted(folder.glob("*/rise-masks.parquet")):
-        scores = pd.concat(
-            [pd.read_parquet(file.with_name("scores.parquet")), pd.read_parquet(file)]
-        )
-        shown = ["t-tame", best_variant(means, file.parent.name)]
-        masked = scores[scores["measure"].isin(["ad", "ic"])]
-        found = paired_differences(masked[masked["method"].isin([*shown, FULL_RISE])], shown)
-        parts.append(found[found["rival"] == FULL_RISE])
-    return means, pd.concat(parts)
+    """Read an edition's means and paired differences."""
+    return tuple(pd.read_csv(folder / "summary" / f"{n}.csv") for n in ("means", "differences"))
 
 
 def backbones_of(folder: Path) -> list[str]:
@@ -32,11 +21,21 @@ def backbones_of(folder: Path) -> list[str]:
     return list(read_scores(folder)[0]["backbone"].unique())
 
 
+def against_rise(folder: Path, backbone: str, method: str, unit: str, rival: str) -> str:
+    """Say how a method's AD(50) compares with RISE's, on the most photographs that both explain.
+
+    The edition ``more-photographs`` has more of them, where its results lie beside ``folder``;
+    ``unit`` and ``rival`` are those of `against`.
+    """
+    differences = read_scores(folder)[1]
+    if (more := folder.with_name("more-photographs") / backbone / "scores.parquet").is_file():
+        scores = pd.read_parquet(more)
+        differences = paired_differences(scores[scores["measure"].isin(list(MASKING))], [method])
+    rows = rows_of(differences, backbone, method, "ad", 50)
+    rows = rows[rows["rival"] == "rise"]
+    return against(rows.iloc[0], unit, rival) if len(rows) else "not compared"
+
+
 def read_evidence(folder: Path) -> pd.DataFrame:
-    """Read an edition's comparisons; older ones say bound and side in words alone, ``< -5``."""
-    compared = pd.read_csv(folder / "summary" / "claims-evidence.csv").fillna({"right": ""})
-    if "bound" not in compared:
-        words = compared["claimed"].str.extract(r"^([<>]=?) (.*)$")
-        compared["bound"] = words[1].astype(float).fillna(0.0)
-        compared["towards"] = words[0].str.startswith("<").map({True: -1, False: 1}).fillna(1)
-    return compared
+    """Read an edition's comparisons; those with no other side have none, in words."""
+    return pd.read_csv(folder / "summary" / "claims-evidence.csv").fillna({"right": ""})

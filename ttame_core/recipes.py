@@ -122,8 +122,6 @@ class TrainedMethod:
 ADAMW = {"optimizer": "adamw", "max_lr": 1e-3}
 TRAINED = {
     "t-tame": TrainedMethod("paper"),
-    "t-tame-warm": TrainedMethod("beyond", {"start": "warm"}),
-    "t-tame-scaled": TrainedMethod("beyond", {"variant": "scaled"}),
     "t-tame-matched": TrainedMethod(
         *("beyond", {"variant": "scaled", "mask": "min-max"}),
         on_tokens={"variant": "smooth", "taps": "spread-norms"},
@@ -142,6 +140,6 @@ TRAINED = {
     ),
     "l-cam-img": TrainedMethod("rival", {"variant": "l_cam_img"}, None),
 }
-"""T-TAME, six variants of it that go beyond the paper, and the rival that is trained alike."""
+"""T-TAME, four variants of it that go beyond the paper, and the rival that is trained alike."""
 OURS = tuple(name for name, trained in TRAINED.items() if trained.kind != "rival")
 """T-TAME in all its variants."""

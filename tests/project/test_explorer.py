@@ -117,7 +117,7 @@ def page(made, tmp_path_factory):
         for row in (
             ("rise", 40, v - 20.0, -6.0, 31.0, 0.2),
             ("grad-cam", 500, -12.5, -14.0, -11.0, 0.0001),
-            ("t-tame-warm", 500, 2.0, 1.0, 3.0, 0.01),
+            ("t-tame-top", 500, 2.0, 1.0, 3.0, 0.01),
             ("random", 500, -30.0, -31.0, -29.0, 0.0001),
         )
     ]
@@ -187,7 +187,7 @@ def test_the_reference_turns_the_differences_round(seen):
         ],
         ["RISE", "level", "+30.0", f"{MINUS}6.0 to +31.0", "40", "0.20"],
         # no rival, and not among the two that are counted
-        ["T-TAME, warm start", "T-TAME is worse", "+2.0", "+1.0 to +3.0", "500", "0.010"],
+        ["T-TAME, top masks", "T-TAME is worse", "+2.0", "+1.0 to +3.0", "500", "0.010"],
         [
             "Random map",
             "T-TAME is better",

@@ -10,8 +10,6 @@ from ttame_core.recipes import OURS
 
 NAMES = {
     "t-tame": "T-TAME",
-    "t-tame-warm": "T-TAME, warm start",
-    "t-tame-scaled": "T-TAME, unit scale",
     "t-tame-matched": "T-TAME, matched masks",
     "t-tame-warm-matched": "T-TAME, warm and matched",
     "t-tame-rise": "T-TAME, amortised RISE",
@@ -23,7 +21,6 @@ NAMES = {
     "score-cam": "Score-CAM",
     "ablation-cam": "Ablation-CAM",
     "rise": "RISE",
-    "rise, 4000 masks": "RISE, 4,000 masks",
     "iia": "IIA",
     "transformer-lrp": "Transformer LRP",
     "attention-rollout": "Attention rollout",

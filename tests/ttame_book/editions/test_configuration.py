@@ -171,7 +171,7 @@ def test_a_number_of_steps_overrules_every_training_whatever_its_own():
     plain = tb.Edition.read("imagenette", root=ROOT)
     for name in ("efficientnet_lite0", "vit_ti_16"):
         backbone = tt.load_backbone(name, weights=None)
-        for method in ("t-tame", "t-tame-warm", "t-tame-matched", "t-tame-scaled"):
+        for method in ("t-tame", "t-tame-top", "t-tame-matched", "t-tame-rise"):
             recipe = edition.training(backbone, method=method).recipe
             assert (recipe.steps, recipe.max_lr) == (2, 0.5), (name, method)
             assert plain.training(backbone, method=method).recipe.steps > 2
@@ -182,10 +182,10 @@ def test_a_rate_overrules_those_of_images_too_and_a_variant_only_that_of_the_met
 ):
     config = read(tmp_path).config
     config["data"]["digits"]["recipe"] = {"max_lr": 0.2, "momentum": 0.5}
-    config["trained"] = {"t-tame-scaled": {"variant": "smooth", "steps": 9, "max_lr": 0.3}}
+    config["trained"] = {"t-tame-rise": {"variant": "smooth", "steps": 9, "max_lr": 0.3}}
     changed = overrule(config, {"max_lr": 0.4, "variant": "no_skip"})
     assert changed["data"]["digits"]["recipe"]["max_lr"] == 0.4
     assert changed["data"]["digits"]["recipe"]["momentum"] == 0.5
     expected = {"variant": "smooth", "steps": 9, "max_lr": 0.4}
-    assert changed["trained"]["t-tame-scaled"] == expected
+    assert changed["trained"]["t-tame-rise"] == expected
     assert changed["train"]["variant"] == "no_skip"

@@ -120,7 +120,7 @@ VALUES = [  # of the smoke edition: place, value, what the message says behind t
         100,
         "train.batch_size is 100, and data.digits.train 32; expected a batch of the images there are",
     ),
-    ("trained", {"t-tame-warm": {"batch_size": 33}}, "trained.t-tame-warm.batch_size is 33"),
+    ("trained", {"t-tame-top": {"batch_size": 33}}, "trained.t-tame-top.batch_size is 33"),
     (
         "backbones.demo_vit.train",
         {"batch_size": 64},

@@ -21,8 +21,8 @@ def test_outcomes_follow_the_measures_direction_and_leave_out_what_is_no_rival()
             difference("iia", -9, 0.2),
             difference("rise", 5, 0.01, "ic"),
             difference("random", -50, 0),
-            difference("t-tame-warm", 5, 0),
-            difference("rise", 5, 0, method="t-tame-warm"),
+            difference("t-tame-top", 5, 0),
+            difference("rise", 5, 0, method="t-tame-top"),
             difference("rise", 5, 0, backbone="other"),
         ]
     )
@@ -59,16 +59,16 @@ def test_the_best_variant_is_one_beyond_the_paper_by_the_measures_direction():
         [
             ("net", "t-tame", "ad", 50, 1.0),
             ("net", "l-cam-img", "ad", 50, 0.0),
-            ("net", "t-tame-warm", "ad", 50, 8.0),
+            ("net", "t-tame-top", "ad", 50, 8.0),
             ("net", "t-tame-matched", "ad", 50, 7.0),
-            ("net", "t-tame-warm", "ic", 50, 8.0),
+            ("net", "t-tame-top", "ic", 50, 8.0),
             ("net", "t-tame-matched", "ic", 50, 7.0),
-            ("other", "t-tame-scaled", "ad", 50, 0.0),
+            ("other", "t-tame-rise", "ad", 50, 0.0),
         ],
         columns=["backbone", "method", "measure", "v", "mean"],
     ).assign(n=40)
     assert best_variant(means, "net") == "t-tame-matched"
-    assert best_variant(means, "net", "ic") == "t-tame-warm"
+    assert best_variant(means, "net", "ic") == "t-tame-top"
 
 
 def test_parts_are_joined_as_one_writes():

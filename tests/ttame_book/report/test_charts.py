@@ -76,10 +76,10 @@ def test_similarities_have_a_row_a_part():
 
 
 def test_a_perturbation_has_a_panel_a_measure_and_colours_for_roles_alone():
-    names = ["t-tame", "t-tame-warm", "rise", "grad-cam", "iia", "score-cam", "all-ones"]
+    names = ["t-tame", "t-tame-top", "rise", "grad-cam", "iia", "score-cam", "all-ones"]
     rows = [
         (method, measure, v, 10 * i + v, 10 * i + v - 2, 10 * i + v + 3)
-        for i, method in enumerate((*names, "t-tame-scaled"))
+        for i, method in enumerate((*names, "t-tame-rise"))
         for measure in ("lerf", "morf", "invalid")
         for v in (90, 10, 50)
         if (method, measure) != ("grad-cam", "morf")
@@ -112,7 +112,7 @@ def test_a_perturbation_has_a_panel_a_measure_and_colours_for_roles_alone():
         assert min(x.get_zorder() for x in own) > max(x.get_zorder() for x in rest)
     (legend,) = figure.legends
     told = [text.get_text() for text in legend.get_texts()]
-    shown = ["T-TAME", "T-TAME, warm start", "RISE", "Grad-CAM", "IIA"]
+    shown = ["T-TAME", "T-TAME, top masks", "RISE", "Grad-CAM", "IIA"]
     assert told == [*shown, "other methods and controls"]
     plt.close(figure)
 

@@ -14,7 +14,7 @@ from ttame_book.report.names import shown_name
 from ttame_core.errors import TTAMEError
 
 TEMPLATE = '# Explorer\n<script id="explorer-data">DATA</script>\n'
-METHODS = ("t-tame", "t-tame-warm", "rise", "grad-cam", "random")
+METHODS = ("t-tame", "t-tame-top", "rise", "grad-cam", "random")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_the_page_has_every_pair_of_methods_once(book, tmp_path):
     assert explorer.write_page(results, tmp_path / "none", book)
     (found,) = data(book)["sets"]
     assert found["key"] == "demo/demo_vit" and found["controls"] == ["Random map"]
-    assert found["own"] == ["T-TAME", "T-TAME, warm start"]
+    assert found["own"] == ["T-TAME", "T-TAME, top masks"]
     assert found["name"] == "Small ViT"
     shown = {shown_name(method).removesuffix(" (control)") for method in METHODS}
     assert set(found["methods"]) == shown

@@ -18,7 +18,7 @@ from ttame_book.report.names import GRAD_CAM, RECIPE, RISE, VARIANT
 from ttame_core.methods.registry import METHODS
 from ttame_core.recipes import TRAINED
 
-ROLES = {"a": {RECIPE: "t-tame", VARIANT: "t-tame-warm"}}
+ROLES = {"a": {RECIPE: "t-tame", VARIANT: "t-tame-top"}}
 
 
 def rows_of(axis):
@@ -69,7 +69,7 @@ def test_a_forest_plot_has_its_marks_at_the_differences_and_intervals():
         (variant, "Random map (control)"): (5, 4, 6, False),
     }
     assert [line.get_xdata()[0] for line in axis.lines] == [0]  # zero
-    assert axis.get_title() == "a, n = 500\nvariant: warm start"
+    assert axis.get_title() == "a, n = 500\nvariant: top masks"
     beside = [text for text in axis.texts if text.get_text() == "n = 100"]
     # at the left end, where the marks leave more room: they reach from -6 to 6, the axis to -51
     assert [text.get_position() for text in beside] == [(0.01, names.index("RISE"))]
@@ -134,10 +134,10 @@ def test_all_methods_of_the_registry_fit_and_no_text_is_below_nine_points_or_ove
 
 def test_a_method_with_a_setting_of_its_own_is_behind_the_method():
     rows = COMPARED[COMPARED["measure"] == "ad"]
-    more = rows[rows["rival"] == "rise"].assign(rival="rise, 4000 masks")
+    more = rows[rows["rival"] == "rise"].assign(rival="rise, 500 masks")
     figure = figures.forest_plot(pd.concat([more, rows]), "ad", 15, ROLES)
     names = rows_of(figure.axes[0])
-    assert names == ["Score-CAM", "RISE", "RISE, 4,000 masks", "IIA", "Random map (control)"]
+    assert names == ["Score-CAM", "RISE", "RISE, 500 masks", "IIA", "Random map (control)"]
     plt.close(figure)
 
 
@@ -163,7 +163,7 @@ def test_on_a_small_screen_panels_are_below_each_other_and_no_word_is_beyond_it(
 def a_cost():
     """Means and costs of two classifiers."""
     rows = [
-        ("a", "t-tame", 40, 1.2), ("a", "t-tame-warm", 30, 1.2), ("a", "t-tame-scaled", 35, 1.2),
+        ("a", "t-tame", 40, 1.2), ("a", "t-tame-top", 30, 1.2), ("a", "t-tame-rise", 35, 1.2),
         ("a", "rise", 20, 500), ("a", "iia", 50, 12), ("a", "random", 90, 0), ("b", "rise", 25, 400),
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=["backbone", "method", "mean", "equivalents"])
@@ -185,12 +185,12 @@ def test_quality_for_cost_has_a_point_a_method_and_colours_for_roles_alone():
         found[container.get_label()] = (line.get_color(), x, y)
     assert found == {  # no control, and no variant without a role
         "t-tame": (ROLE_COLOURS[RECIPE], 1.2, 40),
-        "t-tame-warm": (ROLE_COLOURS[VARIANT], 1.2, 30),
+        "t-tame-top": (ROLE_COLOURS[VARIANT], 1.2, 30),
         "rise": (ROLE_COLOURS[RISE], 500, 20),
         "iia": (GREY, 12, 50),
     }
     assert first.get_xscale() == "log" and figure.get_supylabel() == "AD(50), less is better"
-    assert len(second.containers) == 1 and first.get_title() == "a\nvariant: warm start"
+    assert len(second.containers) == 1 and first.get_title() == "a\nvariant: top masks"
     points = figures.cost_points(means, costs)
     assert len(points) == 6 and set(points["v"]) == {50}
     plt.close(figure)

@@ -109,22 +109,22 @@ def differences(*rows):
 
 def test_outcomes_by_rival_and_measure_keep_the_order_of_methods():
     found = differences(
-        ("b", "ad", 15, "t-tame", "t-tame-warm", 20, -1.0, 0.001),
+        ("b", "ad", 15, "t-tame", "t-tame-top", 20, -1.0, 0.001),
         ("b", "ad", 15, "t-tame", "rise", 20, 1.0, 0.001),
-        ("b", "ad", 15, "t-tame-warm", "rise", 20, -1.0, 0.2),
-        ("b", "ic", 15, "t-tame-warm", "rise", 18, 1.0, 0.01),
-        ("b", "ic", 15, "t-tame-warm", "random", 18, 1.0, 0.01),
+        ("b", "ad", 15, "t-tame-top", "rise", 20, -1.0, 0.2),
+        ("b", "ic", 15, "t-tame-top", "rise", 18, 1.0, 0.01),
+        ("b", "ic", 15, "t-tame-top", "random", 18, 1.0, 0.01),
         ("a", "ad", 15, "t-tame", "rise", 20, -1.0, 0.04),
     )
     counts = tables.outcome_counts(found)
-    assert list(counts.columns) == ["t-tame", "t-tame-warm"]
+    assert list(counts.columns) == ["t-tame", "t-tame-top"]
     assert counts.loc[("b", "AD(15) ↓")].tolist() == ["0 / 0 / 1", "0 / 1 / 0"]
     assert counts.loc[("b", "IC(15) ↑")].tolist() == ["", "1 / 0 / 0"]  # no control, no sibling
     assert counts.loc[("a", "AD(15) ↓")].tolist() == ["1 / 0 / 0", ""]
     signs = tables.outcome_signs(found)
-    assert signs.index.tolist() == [("b", "t-tame-warm"), ("b", "rise"), ("a", "rise")]
+    assert signs.index.tolist() == [("b", "t-tame-top"), ("b", "rise"), ("a", "rise")]
     assert signs.loc[("b", "rise")].tolist() == ["20, 18", "▼ ○", "· ▲"]
-    assert signs.loc[("b", "t-tame-warm")].tolist() == ["20", "▲ ·", ""]
+    assert signs.loc[("b", "t-tame-top")].tolist() == ["20", "▲ ·", ""]
     controls = tables.outcome_signs(found, controls=True)
     assert controls.index.tolist() == [("b", "random")]
     assert controls["IC(15) ↑"].tolist() == ["· ▲"]  # a sign for each method all the same
@@ -268,7 +268,7 @@ def test_the_spread_of_seeds_is_that_of_their_means():
 
 def test_outcomes_count_the_better_side_of_each_measure():
     found = tables.outcome_counts(COMPARED)
-    assert list(found.columns) == ["t-tame", "t-tame-warm"]
+    assert list(found.columns) == ["t-tame", "t-tame-top"]
     assert found.loc["a", "AD(15) ↓"].tolist() == ["1 / 1 / 1", "0 / 0 / 1"]
     assert found.loc["a", "IC(15) ↑"].tolist() == ["1 / 0 / 0", ""]
     assert found["t-tame"].loc["b"].to_dict() == {
@@ -279,7 +279,7 @@ def test_outcomes_count_the_better_side_of_each_measure():
 
 def test_signs_say_which_method_is_better_than_which_rival():
     found = tables.outcome_signs(COMPARED)
-    assert list(found.loc["a"].index) == ["t-tame-warm", "rise", "iia", "score-cam"]
+    assert list(found.loc["a"].index) == ["t-tame-top", "rise", "iia", "score-cam"]
     assert list(found.loc["b"].index) == ["attention-rollout", "iia"]  # each as they come
     assert found["AD(15) ↓"].tolist() == ["▲ ·", "▲ ▼", "▼ ·", "○ ·", "", ""]
     assert found["IC(15) ↑"].tolist() == ["", "▲ ·", "", "", "", ""]

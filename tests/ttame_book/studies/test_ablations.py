@@ -111,13 +111,12 @@ def test_taps_that_are_no_blocks_have_no_norms_to_be_compared_with(edition):
 def test_what_goes_beyond_the_paper_is_taken_apart(edition):
     vit = edition.backbone("demo_vit")
     assert beyond(edition, vit) == []
-    edition.config["evaluate"]["methods"] += ["t-tame-scaled", "t-tame-matched"]
+    edition.config["evaluate"]["methods"] += ["t-tame-matched"]
     asked = beyond(edition, vit)
     explainers = ablated(edition, "demo_vit", asked)
     rows = {a.label: e for a, e in zip(asked, explainers, strict=True)}
     assert list(rows) == [
         "the paper's recipe",
-        "t-tame-scaled",
         "t-tame-matched",
         "matched, sigmoid masks",
         "matched, the paper's weights",
@@ -129,10 +128,7 @@ def test_what_goes_beyond_the_paper_is_taken_apart(edition):
     assert smoothed == set(list(rows)[2:-1])
     norms = edition.training(vit, method="t-tame-matched").backbone.taps
     taps = {label: e.backbone.taps for label, e in rows.items()}
-    assert {label for label in rows if taps[label] == vit.taps} == {
-        "the paper's recipe",
-        "t-tame-scaled",
-    }
+    assert {label for label in rows if taps[label] == vit.taps} == {"the paper's recipe"}
     assert taps["matched, last blocks"] == tuple(f"{block}.ln_1" for block in vit.taps)
     outputs = taps["matched, outputs of the blocks"]
     assert outputs == blocks_over_depth(vit.model, vit.taps[-1])

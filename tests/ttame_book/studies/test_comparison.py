@@ -63,7 +63,7 @@ def test_costly_methods_are_scored_on_fewer_images(tmp_path):
 
 
 def test_it_stands_beside_the_faithful_recipe(tmp_path):
-    settings = {"methods": ["t-tame", "t-tame-warm", "l-cam-img"]}
+    settings = {"methods": ["t-tame", "t-tame-top", "l-cam-img"]}
     edition = read(tmp_path, **settings)
     model = edition.backbone("demo_resnet")
     ready, _ = compared_methods(edition, model)
@@ -73,7 +73,7 @@ def test_it_stands_beside_the_faithful_recipe(tmp_path):
     names = {p.name for p in edition.folder("demo_resnet").glob("*.safetensors")}
     assert names == {
         "explainer.safetensors",
-        "explainer-t-tame-warm.safetensors",
+        "explainer-t-tame-top.safetensors",
         "explainer-l-cam-img.safetensors",
     }
 

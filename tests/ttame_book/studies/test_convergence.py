@@ -1,29 +1,14 @@
-"""The grid search and the lengths of training: what is trained, and what each starts from."""
+"""The lengths of training: what is trained, and what each starts from."""
 
 import itertools
-from dataclasses import replace
 
 import pytest
 import torch
 
 import ttame_core as tt
 from ttame_book.studies.convergence import rise_for_as_much, training_lengths
-from ttame_book.studies.grid import grid
 from ttame_core.metrics.costs import counted_passes
 from ttame_core.recipes import OURS
-
-
-def test_the_grid_is_rates_by_steps_and_the_editions_own(edition):
-    recipes = grid(edition, "demo_vit")
-    grid_of = [(0.03, 2), (0.1, 2), (0.03, 3), (0.1, 3)]  # the last is the edition's own
-    assert [(r.max_lr, r.steps) for r in recipes] == grid_of
-    edition.config["tune"] |= {"steps": [3], "max_lr": [0.1]}
-    assert grid(edition, "demo_vit") == [edition.recipe("demo_vit")]
-
-
-def test_the_rest_of_the_grid_is_the_editions(edition):
-    recipes = grid(edition, "demo_vit")
-    assert {replace(r, max_lr=0.1, steps=3) for r in recipes} == {edition.recipe("demo_vit")}
 
 
 @pytest.mark.slow
@@ -33,17 +18,18 @@ def test_each_that_is_compared_is_shown_before_and_after_its_trainings(edition):
     edition.config["trained"] = {"t-tame-matched": {"steps": 1}}
     model = edition.backbone("demo_resnet", ["layer2", "layer3", "layer4"])
     found = {(method, steps): e for method, steps, e in training_lengths(edition, model)}
-    kinds = ("warm", "scaled", "matched", "warm-matched", "rise", "top")
+    kinds = ("matched", "warm-matched", "rise", "top")
     methods = ["t-tame", *(f"t-tame-{kind}" for kind in kinds)]
     own = edition.recipe("demo_resnet").steps
     lengths = {method: (0, 2, own) for method in methods} | {"t-tame-matched": (0, 1, 2)}
     assert list(found) == [(method, steps) for method in methods for steps in lengths[method]]
     weights = {key: e.attention.fusion.weight for key, e in found.items()}
-    assert (weights["t-tame-warm", 0][:, :-80] == 0).all() and (weights["t-tame", 0] != 0).all()
+    assert (weights["t-tame-warm-matched", 0][:, :-80] == 0).all()
+    assert (weights["t-tame", 0] != 0).all()
     for method in methods:
         assert not torch.equal(weights[method, 0], weights[method, 2])
     assert found["t-tame", 0].attention.scales is None
-    assert (found["t-tame-scaled", 0].attention.scales != 1).all()
+    assert (found["t-tame-rise", 0].attention.scales != 1).all()
     edition.config["train"]["steps"], edition.config["converge"] = 1, {"steps": [1], "images": 4}
     vgg = tt.load_backbone("demo_vgg")  # its head is no one layer on the last tap
     edition.config["backbones"]["demo_vgg"] = {"data": "digits"}
@@ -51,7 +37,6 @@ def test_each_that_is_compared_is_shown_before_and_after_its_trainings(edition):
     assert "t-tame-warm-matched" not in {name for name, *_ in training_lengths(edition, of_tokens)}
     assert {name for name, *_ in training_lengths(edition, vgg)} == {
         "t-tame",
-        "t-tame-scaled",
         "t-tame-matched",
         "t-tame-rise",
     }

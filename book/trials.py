@@ -1,0 +1,97 @@
+"""Tables of the appendix on trials: how trainings end, and classes that were left out of them."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from chapters import records, table, with_half
+from summaries import backbones_of
+
+from ttame_book.report.answers import listed
+from ttame_book.report.intervals import averages, means_table, paired_differences
+from ttame_book.report.names import shown_name
+from ttame_book.report.tables import outcomes
+from ttame_core.metrics.measures import MASKING
+
+ENDING = 30  # steps of a training that are its end
+SATURATION = {
+    "truth_mean": "mean of the map",
+    "truth_spread": "spread over the map",
+    "logits_max": "values before the sigmoid",
+}
+METHOD = "t-tame-top"
+VARIANTS = ("t-tame-rise", "t-tame")  # shown beside it
+RIVALS = ("grad-cam", "attention-rollout")
+COLUMNS = {("ad", 50): "AD(50) ↓", ("ad", 15): "AD(15) ↓", ("mean lerf", 0): "LeRF ↑"}
+
+
+def saturation_table(folder: Path) -> str:
+    """Write how saturated the maps of the paper's recipe end, a row for each classifier."""
+    rows = []
+    for backbone in backbones_of(folder):
+        end = pd.read_csv(folder / backbone / "training.csv").tail(ENDING)[list(SATURATION)].mean()
+        mean, spread, largest = end
+        rows.append([shown_name(backbone), f"{mean:.2f}", f"{spread:.2f}", f"{largest:,.0f}"])
+    return table(["", *SATURATION.values()], rows)
+
+
+def classes_table(seen: Path, unseen: Path) -> str:
+    """Write the means of classes left out, those of the others, and how top masks compare.
+
+    ``seen`` and ``unseen`` are the results of the editions that have photographs of them.
+    """
+    rows = []
+    for backbone in backbones_of(seen):
+        left_out = scores_of(unseen / backbone)
+        means, others = (means_of(scores) for scores in (left_out, scores_of(seen / backbone)))
+        for method in (METHOD, *VARIANTS, *RIVALS):
+            if (method, "ad", 50) in means:
+                told = {key: with_half(row) for key, row in means.items() if key[0] == method}
+                told |= {
+                    k: f"{v} ({others[k]['mean']:.1f})" for k, v in told.items() if k in others
+                }
+                outcomes_of = compared(left_out, method) if method in RIVALS else {}
+                cells = [told.get((method, *column), "") for column in COLUMNS]
+                outcome = ", ".join(outcomes_of.values())
+                rows.append([shown_name(backbone), shown_name(method), *cells, outcome])
+    return table(["classifier", "method", *COLUMNS.values(), "top masks are"], rows)
+
+
+def sentence(unseen: Path) -> str:
+    """Say how many comparisons on classes left out top masks win in each measure, and lose."""
+    outcomes_of: dict[str, list[str]] = {}
+    for file in sorted(unseen.glob("*/scores.parquet")):
+        scores = scores_of(file.parent)
+        for rival in set(RIVALS) & set(scores["method"]):
+            for measure, outcome in compared(scores, rival).items():
+                outcomes_of.setdefault(measure, []).append(outcome)
+    parts = [f"{o.count('better')} of {len(o)} in {m}" for m, o in outcomes_of.items()]
+    lost = sum(outcomes.count("worse") for outcomes in outcomes_of.values())
+    rest = f"{lost} are lost" if lost else "the others are level"
+    return (
+        "On classes left out of training, top masks win these comparisons with Grad-CAM and "
+        f"attention rollout: {listed(parts)}; {rest}."
+    )
+
+
+def scores_of(folder: Path) -> pd.DataFrame:
+    """Read a classifier's AD, IC and, where they were measured, averages of its ROAD curves."""
+    scores = pd.read_parquet(folder / "scores.parquet")
+    parts = [scores[scores["measure"].isin(list(MASKING))]]
+    if (road := folder / "road.parquet").is_file():
+        parts.append(averages(pd.read_parquet(road)))
+    return pd.concat(parts)
+
+
+def means_of(scores: pd.DataFrame) -> dict[tuple[str, str, float], dict[str, Any]]:
+    """Compute each shown method's means, by method, measure and v."""
+    means = means_table(scores[scores["method"].isin([METHOD, *VARIANTS, *RIVALS])])
+    return {(row["method"], row["measure"], row["v"]): row for row in records(means)}
+
+
+def compared(scores: pd.DataFrame, rival: str) -> dict[str, str]:
+    """Compare top masks with a rival in each measure, corrected for all comparisons: "better"."""
+    differences = paired_differences(scores[~scores["method"].isin(VARIANTS)], [METHOD])
+    found = differences.assign(outcome=outcomes(differences)["outcome"])
+    found = found[found["rival"] == rival].set_index(["measure", "v"])["outcome"]
+    return {n[:-2]: found[column] for column, n in COLUMNS.items() if column in found.index}
