@@ -21,9 +21,8 @@ def training_lengths(
 ) -> Iterator[tuple[str, int, TTAME]]:
     """Train each T-TAME that is compared for its own number of steps and for those of ``converge``.
 
-    ``progress`` takes what is being done, and returns what is called with (steps done, steps in
-    all). Yields method, steps and explainer; first what each method starts from, after 0 steps. One
-    that cannot serve the backbone is left out.
+    ``progress`` takes what is being done, and returns what is called with (steps done, in all).
+    Yields method, steps and explainer, first of 0 steps; one that cannot serve is left out.
     """
     asked: list[tuple[str, int, TTAME | Training]] = []
     own = []
