@@ -97,37 +97,37 @@ def answer_table(folder: Path) -> str:
         cells = [shown_name(backbone)]
         for method, measure, v in places:
             cells.append(counts(rows_of(differences, backbone, method, measure, v)))
-        rows.append([*cells, against_rise(folder, backbone, best, "", "it")])
+        rows.append([*cells, against_rise(folder, backbone, best)])
     head = [
         "classifier",
         "paper's recipe, AD(50)",
         "best variant, AD(50)",
         "best variant, AD(15)",
         "best variant, MoRF",
-        "best variant, AD(50), and RISE",
+        "best variant against RISE, AD(50)",
     ]
     return table(head, rows)
 
 
 def brightness(folder: Path) -> str:
-    """Say in AD(50) how T-TAME compares with the image's brightness, which knows no classifier."""
+    """Say in AD(50) how T-TAME compares with the image's brightness, a control."""
     means, differences = read_scores(folder)
     place = (differences["measure"] == "ad") & (differences["v"] == 50)
     rows = differences[place & (differences["rival"] == "brightness")]
     if rows.empty:
         return "It is not compared."
     rows, told = outcomes(rows), []
-    for method, name in (("t-tame", "The paper's recipe"), ("", "The best variant")):
+    for method, name in (("t-tame", "the paper's recipe"), ("", "the best variant")):
         found: dict[str, list[str]] = {}
         for backbone in backbones_of(folder):
             own = method or best_variant(means, backbone)
             row = rows[(rows["backbone"] == backbone) & (rows["method"] == own)]
             for outcome in row["outcome"]:
                 found.setdefault(str(outcome), []).append(shown_name(backbone))
-        joint = {"better": "better than it", "level": "level with it", "worse": "worse than it"}
+        joint = {"better": "beats it", "level": "is level with it", "worse": "is behind it"}
         parts = [f"{joint[word]} on {listed(names)}" for word, names in found.items()]
-        told += [f"{name} is {listed(parts)}."] if parts else []
-    return " ".join(told)
+        told += [f"{name} {listed(parts)}"] if parts else []
+    return f"In AD(50) {'; '.join(told)}."
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -211,20 +211,21 @@ def classifier_page(folder: Path, backbone: str) -> str:
     best = best_variant(means, backbone)
     found = {m: rows_of(differences, backbone, m, "ad", 50) for m in ("t-tame", best)}
     paper, variant = map(standing, found.values())
-    told = against_rise(folder, backbone, best, "AD(50)", "it")
+    told = against_rise(folder, backbone, best, "RISE")
     methods = list(own["method"].unique())
     first = [m for m in methods if m in ("t-tame", best, *SHOWN, *CONTROLS)]
     rest = [m for m in methods if m not in first]
     return (
         f"# {shown_name(backbone)} on photographs\n\n"
         f"**In AD(50) the paper's recipe is {paper}; the best variant, {plain(best)}, is {variant}.** "
-        f"Against RISE it is {told}. RISE has {{{{ masks }}}} masks.\n\n"
+        f"The variant is {told}. RISE has {{{{ masks }}}} masks.\n\n"
         f"```{{image}} {FIGURES}/forest-ad50-{backbone}.svg\n:alt: T-TAME's paired difference in AD(50) "
         f"to each rival, {shown_name(backbone)}\n```\n\n"
         "*Left of the line T-TAME is better; a filled mark is significant after correction.*\n\n"
         f"{scores_table(own, first)}\n"
-        f"*Means over {int(own['n'].max())} photographs, or as many as a method explained, ± half their "
-        "95 % intervals; in per cent. The last three rows know nothing of the classifier.*\n\n"
+        f"*Means over {int(own['n'].max())} photographs, or the n beside a method, ± half their 95 % "
+        f"intervals; in per cent. MoRF and LeRF are of {most(own, 't-tame', 'mean morf')}. The last "
+        "three rows know nothing of the classifier.*\n\n"
         f":::{{dropdown}} The other methods\n{scores_table(own, rest)}:::\n\n"
         "## ROAD\n\n"
         f"```{{image}} {FIGURES}/road-{backbone}.svg\n:alt: Confidence over the share of pixels "
@@ -237,10 +238,13 @@ def classifier_page(folder: Path, backbone: str) -> str:
 def scores_table(means: pd.DataFrame, methods: list[str]) -> str:
     """Write the means of some methods with half their intervals, a row for each method."""
     cells = {(row["method"], row["measure"], row["v"]): with_half(row) for row in records(means)}
-    rows = [
-        [shown_name(method), *(cells.get((method, *column), "") for column in COLUMNS)]
-        for method in methods
-    ]
+    images = means[(means["measure"] == "ad") & (means["v"] == 50)].set_index("method")["n"]
+    rows = []
+    for method in methods:
+        n = images.get(method, 0)  # 0 for one of ROAD alone
+        fewer = f" (n = {n:,})" if 0 < n < images.max() else ""
+        row = [cells.get((method, *column), "") for column in COLUMNS]
+        rows.append([f"{shown_name(method)}{fewer}", *row])
     return table(["method", *COLUMNS.values()], rows)
 
 
@@ -295,7 +299,7 @@ def claims_page(folders: dict[str, Path]) -> str:
     counts = verdicts[editions[0]]["verdict"].value_counts()
     summed = ", ".join(f"{count} {word}" for word, count in counts.items())
     return (
-        f"# The twelve claims\n\n**{editions[0][0].upper()}{editions[0][1:]}: {summed}.** Each claim is a list of "
+        f"# The twelve claims\n\n**The paper's recipe {editions[0]}: {summed}.** Each claim is a list of "
         "comparisons, image by image. It is confirmed where all of them come out as claimed, not "
         "confirmed where one comes out otherwise, and undecided where neither holds "
         "([](measures.md)). The stand-ins on photographs are {{ stand_ins }}. RISE has {{ masks }} masks there, and "
@@ -303,9 +307,9 @@ def claims_page(folders: dict[str, Path]) -> str:
         f"{table(['claim', 'the paper says', *editions], rows)}\n"
         f"```{{image}} {FIGURES}/verdicts.svg\n:alt: The verdict on each claim, with the comparison that "
         "decides it and its interval\n```\n\n"
-        "*What decides each claim on photographs, in points from the claim's bound: to the right of 0 "
-        "is what the paper says. Correlations and counts have numbers alone. The tables below tell how "
-        "many comparisons came out which way.*\n"
+        "*The comparison that decides each claim on photographs, in points from the claim's bound: right "
+        "of 0 is as claimed. Correlations and counts have numbers alone. The tables below count how "
+        "the comparisons came out.*\n"
         f"{details}"
     )
 

@@ -88,6 +88,7 @@ def main(results: Path, title: str) -> None:
     config["parse"]["myst_substitutions"] = {
         **chapters.facts(COMMITTED),
         "unseen": trials.sentence(OTHERS),
+        "parts": trials.parts(COMMITTED),
     }
     published = config.pop("repository")
     (book / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))

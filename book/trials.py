@@ -7,18 +7,29 @@ import pandas as pd
 from chapters import records, table, with_half
 from summaries import backbones_of
 
-from ttame_book.report.answers import listed
+from ttame_book.report.answers import counts, listed
 from ttame_book.report.intervals import averages, means_table, paired_differences
 from ttame_book.report.names import shown_name
 from ttame_book.report.tables import outcomes
+from ttame_book.studies.ablations import PARTED, Shown
 from ttame_core.metrics.measures import MASKING
 
 ENDING = 30  # steps of a training that are its end
 SATURATION = {
     "truth_mean": "mean of the map",
     "truth_spread": "spread over the map",
-    "logits_max": "values before the sigmoid",
+    "logits_max": "largest value before the sigmoid, any map",
 }
+PARTS = {
+    "sigmoid masks": "scaled masks",
+    "the paper's weights": "a heavier area term",
+    "random start": "a warm start",
+    "explained without sigmoid": "the sigmoid in explanation",
+    "last blocks": "blocks over the depth",
+    "outputs of the blocks": "norms",
+    "no smoothing": "smoothing",
+}
+"""What a variant has that its row in the ablations lacks."""
 METHOD = "t-tame-top"
 VARIANTS = ("t-tame-rise", "t-tame")  # shown beside it
 RIVALS = ("grad-cam", "attention-rollout")
@@ -36,7 +47,7 @@ def saturation_table(folder: Path) -> str:
 
 
 def classes_table(seen: Path, unseen: Path) -> str:
-    """Write the means of classes left out, those of the others, and how top masks compare.
+    """Write the means of classes left out, those of the others, and the outcomes for top masks.
 
     ``seen`` and ``unseen`` are the results of the editions that have photographs of them.
     """
@@ -52,25 +63,49 @@ def classes_table(seen: Path, unseen: Path) -> str:
                 }
                 outcomes_of = compared(left_out, method) if method in RIVALS else {}
                 cells = [told.get((method, *column), "") for column in COLUMNS]
-                outcome = ", ".join(outcomes_of.values())
+                outcome = ", ".join(f"{m} {outcome}" for m, outcome in outcomes_of.items())
                 rows.append([shown_name(backbone), shown_name(method), *cells, outcome])
-    return table(["classifier", "method", *COLUMNS.values(), "top masks are"], rows)
+    return table(["classifier", "method", *COLUMNS.values(), "top masks against it"], rows)
+
+
+def parts(folder: Path) -> str:
+    """Say in which variants a part left out changes AD(50), by paired tests, and in which not."""
+    found: dict[str, dict[str, list[str]]] = {"better": {}, "worse": {}, "level": {}}
+    for backbone in backbones_of(folder):
+        rows = pd.read_parquet(folder / backbone / "ablations.parquet")
+        rows = rows[(rows["table"] == Shown.BEYOND) & (rows["measure"] == "ad") & (rows["v"] == 50)]
+        for method, short in PARTED.items():
+            own = rows[(rows["method"] == method) | rows["method"].str.startswith(f"{short}, ")]
+            for row in records(outcomes(paired_differences(own, [method]))):
+                part = PARTS[row["rival"].removeprefix(f"{short}, ")]
+                on = found[row["outcome"]].setdefault(part, [])
+                on += [shown_name(backbone)] if shown_name(backbone) not in on else []
+    told = {
+        word: listed([f"{part} ({listed(on)})" for part, on in found[word].items()])
+        for word in ("better", "worse")
+        if found[word]
+    }
+    open_ = [part for part in found["level"] if part not in found["better"] | found["worse"]]
+    sentences = [f"What lowers it: {told['better']}." if "better" in told else ""]
+    sentences += [f"What raises it: {told['worse']}." if "worse" in told else ""]
+    sentences += [f"No difference shows for {listed(open_)}." if open_ else ""]
+    return " ".join(filter(None, sentences))
 
 
 def sentence(unseen: Path) -> str:
-    """Say how many comparisons on classes left out top masks win in each measure, and lose."""
-    outcomes_of: dict[str, list[str]] = {}
+    """Say how top masks compare on classes left out in each measure, on all classifiers."""
+    found: dict[str, list[str]] = {}
+    images = set()
     for file in sorted(unseen.glob("*/scores.parquet")):
         scores = scores_of(file.parent)
+        images.add(scores["image_id"].nunique())
         for rival in set(RIVALS) & set(scores["method"]):
             for measure, outcome in compared(scores, rival).items():
-                outcomes_of.setdefault(measure, []).append(outcome)
-    parts = [f"{o.count('better')} of {len(o)} in {m}" for m, o in outcomes_of.items()]
-    lost = sum(outcomes.count("worse") for outcomes in outcomes_of.values())
-    rest = f"{lost} are lost" if lost else "the others are level"
+                found.setdefault(measure, []).append(outcome)
+    told = [f"{m} {counts(pd.DataFrame({'outcome': found[m]}))}" for m in found]
     return (
-        "On classes left out of training, top masks win these comparisons with Grad-CAM and "
-        f"attention rollout: {listed(parts)}; {rest}."
+        f"On {max(images):,} photographs of classes left out of training, top masks, the recipe of the "
+        f"explainers that ship, against Grad-CAM and attention rollout: {'; '.join(told)}."
     )
 
 

@@ -57,7 +57,7 @@ def test_both_kinds_of_classes_have_means_and_those_left_out_outcomes(editions):
     told = [[re.sub(r" ±\d\.\d", "", cell) for cell in row[2:]] for row in (own, recipe, rival)]
     assert told[0] == ["30.0 (20.0)", "80.0 (80.0)", "40.0", ""]
     assert told[1] == ["39.0 (29.0)", "", "", ""]
-    assert told[2] == ["50.0 (60.0)", "80.0 (80.0)", "50.0", "better, level, worse"]
+    assert told[2] == ["50.0 (60.0)", "80.0 (80.0)", "50.0", "AD(50) better, AD(15) level, LeRF worse"]
 
 
 def test_the_paragraph_says_of_classes_left_out_what_the_committed_scores_do():
@@ -65,13 +65,14 @@ def test_the_paragraph_says_of_classes_left_out_what_the_committed_scores_do():
     told = {(row[0], row[1]): row[-1] for row in rows_of(text)[2:] if row[-1]}
     assert len(told) == 4
     assert all("worse" not in outcome for outcome in told.values())
-    better = [row for row, outcome in told.items() if outcome.startswith("better")]
+    better = [row for row, outcome in told.items() if outcome.startswith("AD(50) better")]
     assert len(better) == 4  # in AD(50): of Grad-CAM on three classifiers, and attention rollout
 
 
 def test_the_sentence_counts_what_is_won_on_classes_left_out(editions):
     told = pages.trials.sentence(editions[1])
-    assert told.endswith("1 of 1 in AD(50), 0 of 1 in AD(15) and 0 of 1 in LeRF; 1 are lost.")
+    assert told.startswith("On 40 photographs of classes left out")
+    assert told.endswith("AD(50) 1 better; AD(15) 1 level; LeRF 1 worse.")
 
 
 def test_the_end_of_a_training_is_the_mean_of_its_last_steps(editions):

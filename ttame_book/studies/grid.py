@@ -10,6 +10,5 @@ def grid(edition: Edition, name: str) -> list[Recipe]:
     """List a backbone's grid search: learning rates by steps, the edition's own among them."""
     settings = {**edition.config["tune"], **edition.entry(name).get("tune", {})}
     recipe = edition.recipe(name)
-    rates = sorted({*settings["max_lr"], recipe.max_lr})
-    lengths = sorted({*settings["steps"], recipe.steps})
+    rates, lengths = (sorted({*settings[k], getattr(recipe, k)}) for k in ("max_lr", "steps"))
     return [replace(recipe, max_lr=rate, steps=steps) for steps in lengths for rate in rates]

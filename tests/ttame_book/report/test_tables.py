@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import ttame_book as tb
-from tests.ttame_book.report.examples import COMPARED, scores
+from tests.ttame_book.report import examples
+from tests.ttame_book.report.examples import COMPARED
 from ttame_book.report import tables
 from ttame_book.report.intervals import means_table
 
@@ -14,6 +15,13 @@ from ttame_book.report.intervals import means_table
 @pytest.fixture
 def run(tmp_path):
     return tb.start_run("12_compare", {"edition": "smoke", "results": str(tmp_path)})
+
+
+def scores():
+    """The shared scores, with a control that is behind."""
+    table = examples.scores()
+    table.loc[table["method"] == "all-ones", "value"] += 40
+    return table
 
 
 def means(*rows):
@@ -26,7 +34,7 @@ def means(*rows):
 BOTH = means(
     ("a", "t-tame", "ad", 50, 20, 10.0),
     ("a", "rise", "ad", 50, 20, 30.0),
-    ("a", "all-ones", "ad", 50, 20, 0.0),
+    ("a", "all-ones", "ad", 50, 20, 99.0),
     ("a", "t-tame", "ic", 50, 20, 40.0),
     ("a", "rise", "ic", 50, 20, 60.0),
     ("b_c", "rise", "ad", 50, 20, 5.0),
@@ -48,7 +56,7 @@ def test_a_table_is_written_as_csv_markdown_and_latex_with_its_marks(run, tmp_pa
     assert rows[0] == ["backbone", "method", "images", "AD(50) ↓", "IC(50) ↑"]
     assert rows[2] == ["a", "T-TAME", "20", "**10.0 ±0.5**", "*40.0 ±0.5*"]
     assert rows[3] == ["a", "RISE", "20", "*30.0 ±0.5*", "**60.0 ±0.5**"]
-    assert rows[4] == ["a", "All ones (control)", "20", "0.0 ±0.5", ""]
+    assert rows[4] == ["a", "All ones (control)", "20", "99.0 ±0.5", ""]
     assert (
         "& T-TAME &" in latex and "<th" in styled.to_html() and ">T-TAME</th>" in styled.to_html()
     )
@@ -182,7 +190,7 @@ def test_marks_are_there_in_markdown_too():
     cells = {tuple(r.split("|")[i].strip() for i in (1, 2)): r.split("|")[-2].strip() for r in rows}
     assert cells["a", "T-TAME"].startswith("**11.5 ±") and cells["a", "T-TAME"].endswith("**")
     assert cells["b", "Grad-CAM"].startswith("*21.5 ±")
-    assert cells["a", "All ones (control)"].startswith("1.5 ±")  # a control
+    assert cells["a", "All ones (control)"].startswith("41.5 ±")  # a control
 
 
 def test_ties_are_marked_alike_and_the_next_value_is_second():
@@ -197,8 +205,20 @@ def test_ties_are_marked_alike_and_the_next_value_is_second():
 
 
 def test_where_more_is_better_the_highest_is_best():
-    means = means_table(scores().assign(measure="ic"), by=["backbone", "method"])
+    more = scores().assign(measure="ic")
+    means = means_table(more[more["method"] != "all-ones"], by=["backbone", "method"])
     assert marked(means)["a", "grad-cam"] == "bold"
+
+
+@pytest.mark.parametrize(("control", "marks"), [(9.0, []), (11.5, []), (20.0, ["t-tame"])])
+def test_what_is_no_better_than_a_control_has_no_mark(control, marks):
+    table = means(
+        ("a", "t-tame", "ad", 100, 20, 11.5),
+        ("a", "rise", "ad", 100, 20, 21.5),
+        ("a", "brightness", "ad", 100, 20, 90.0),
+        ("a", "all-ones", "ad", 100, 20, control),
+    )
+    assert [method for _, method, _ in tables.best_marked(table).data.attrs["marks"]] == marks
 
 
 def test_a_handful_of_images_has_no_best():
