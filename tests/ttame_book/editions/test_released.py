@@ -15,7 +15,7 @@ from tests.ttame_core.test_authors import CLASSES, builders, checkpoint_of  # no
 from ttame_book.editions.configuration import Configuration
 from ttame_book.editions.graph import STEPS, needed, step_key
 from ttame_book.editions.schema import validate
-from ttame_book.studies.comparison import compared_methods
+from ttame_book.studies.comparison import compared_methods, evaluation_rounds, score_rounds
 
 WITHOUT_TRAINING = ["04_evaluate", "05_road", "06_qualitative", "10_sanity", "11_counterfactual"]
 
@@ -113,6 +113,11 @@ def test_an_edition_explains_with_a_released_explainer(project, builders):  # no
     compared, left_out = compared_methods(edition, backbone)
     assert list(compared) == ["t-tame", "random"]
     assert "none is trained here" in left_out["l-cam-img"]
+    rounds = evaluation_rounds(edition, backbone, compared)
+    scores = score_rounds(edition, backbone, rounds, {"ad": [50], "lerf": [50]})
+    scores = scores[scores["measure"].isin(["ad", "lerf"])]
+    assert scores["image_id"].unique().tolist() == ["b.png"]
+    assert len(scores) == 2 * 2 and scores["value"].between(0, 100).all()
     entry = edition.config["backbones"]["vit_b_16"]
     torch.save(model.state_dict(), project / "own.pt")
     entry["weights"] = "own.pt"
