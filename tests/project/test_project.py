@@ -15,6 +15,7 @@ import yaml
 import ttame_book as tb
 import ttame_core as tt
 from tests.commands import ROOT
+from tests.project.test_pages import pages
 from ttame_book.editions.configuration import SETTINGS, validate
 from ttame_book.editions.graph import STEPS
 from ttame_book.editions.runs import parameters_of
@@ -177,16 +178,6 @@ def test_the_readmes_code_uses_what_is_there(capsys):
         assert set(options) <= known, command
 
 
-def committed_numbers():
-    """Means as the committed table shows them, the best in bold."""
-    text = (ROOT / "results" / "imagenette" / "summary" / "masking.md").read_text()
-    labels, _, *rows = [
-        [c.strip() for c in line.strip("|").split("|")] for line in text.split("\n")
-    ]
-    table = pd.DataFrame(rows[:-1], columns=labels).set_index(["backbone", "method"])
-    return table.rename(index=shown_name)
-
-
 def tables_of(file):
     """Labels and rows of each of a file's tables of AD and IC."""
     tables = []
@@ -199,14 +190,15 @@ def tables_of(file):
     return tables
 
 
-def test_the_readmes_table_shows_the_committed_numbers():
-    committed = committed_numbers()
-    ((_, _, *labels), *rows), *_ = tables_of("README.md")
-    assert {shown_name(name) for name, *_ in rows} == set(committed.index.unique("backbone"))
-    assert len(rows) >= 2 * len({backbone for backbone, *_ in rows})
-    for *names, cells in ((*row[:2], row[2:]) for row in rows):
-        place = tuple(map(shown_name, names))
-        assert cells == committed.loc[place, labels].tolist(), place
+def test_the_readme_answers_as_the_books_first_page_does():
+    told = pages.chapters.facts(pages.COMMITTED)
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    table = pages.chapters.answer_table(pages.COMMITTED)
+    assert " ".join(table.split()) in readme
+    ends = [f"{told[key]} {key.replace('_', ' ')}" for key in ("confirmed", "not_confirmed")]
+    assert f"of {told['claims']} claims {', '.join(ends)}, {told['undecided']} undecided" in readme
+    assert f"to {told['steps']} steps" in readme
+    assert f"on {told['photographs']} photographs" in readme and f"{told['masks']} masks" in readme
 
 
 OF_CARDS = ("imagenette", "other-classes")
