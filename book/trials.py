@@ -69,7 +69,7 @@ def classes_table(seen: Path, unseen: Path) -> str:
 
 
 def parts(folder: Path) -> str:
-    """Say in which variants a part left out changes AD(50), by paired tests, and in which not."""
+    """Say with which parts of a variant AD(50) is lower, higher, or no other, by paired tests."""
     found: dict[str, dict[str, list[str]]] = {"better": {}, "worse": {}, "level": {}}
     for backbone in backbones_of(folder):
         rows = pd.read_parquet(folder / backbone / "ablations.parquet")
@@ -85,11 +85,11 @@ def parts(folder: Path) -> str:
         for word in ("better", "worse")
         if found[word]
     }
-    open_ = [part for part in found["level"] if part not in found["better"] | found["worse"]]
-    sentences = [f"What lowers it: {told['better']}." if "better" in told else ""]
-    sentences += [f"What raises it: {told['worse']}." if "worse" in told else ""]
-    sentences += [f"No difference shows for {listed(open_)}." if open_ else ""]
-    return " ".join(filter(None, sentences))
+    rest = [part for part in found["level"] if part not in found["better"] | found["worse"]]
+    sentences = [f"lower with {told['better']}" if "better" in told else ""]
+    sentences += [f"higher with {told['worse']}" if "worse" in told else ""]
+    sentences += [f"no other with {listed(rest)}" if rest else ""]
+    return f"It is {'; '.join(filter(None, sentences))}."
 
 
 def sentence(unseen: Path) -> str:

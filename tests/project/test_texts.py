@@ -99,7 +99,9 @@ def test_what_a_killed_run_left_is_in_no_book(tmp_path, monkeypatch):
     written = {name: lambda *_: "" for name in vars(pages.chapters) if not name.startswith("_")}
     written |= {"facts": lambda _: {}, "settings": lambda _: {}, "backbones_of": lambda _: []}
     monkeypatch.setattr(pages, "chapters", SimpleNamespace(**written))
-    told = {name: lambda *_: "" for name in ("saturation_table", "classes_table", "sentence")}
+    told = {
+        name: lambda *_: "" for name in ("saturation_table", "classes_table", "parts", "sentence")
+    }
     monkeypatch.setattr(pages, "trials", SimpleNamespace(**told))
     drawn = SimpleNamespace(write_figures=print, write_drawing=print, FIGURES="figures")
     monkeypatch.setattr(pages, "plots", drawn)

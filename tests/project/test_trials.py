@@ -57,7 +57,12 @@ def test_both_kinds_of_classes_have_means_and_those_left_out_outcomes(editions):
     told = [[re.sub(r" ±\d\.\d", "", cell) for cell in row[2:]] for row in (own, recipe, rival)]
     assert told[0] == ["30.0 (20.0)", "80.0 (80.0)", "40.0", ""]
     assert told[1] == ["39.0 (29.0)", "", "", ""]
-    assert told[2] == ["50.0 (60.0)", "80.0 (80.0)", "50.0", "AD(50) better, AD(15) level, LeRF worse"]
+    assert told[2] == [
+        "50.0 (60.0)",
+        "80.0 (80.0)",
+        "50.0",
+        "AD(50) better, AD(15) level, LeRF worse",
+    ]
 
 
 def test_the_paragraph_says_of_classes_left_out_what_the_committed_scores_do():
@@ -80,3 +85,18 @@ def test_the_end_of_a_training_is_the_mean_of_its_last_steps(editions):
     pd.DataFrame({"step": range(40), **rows}).to_csv(editions[0] / "net" / "training.csv")
     *_, row = rows_of(pages.trials.saturation_table(editions[0]))
     assert row == ["net", "0.60", "0.10", "7,000"]
+
+
+def test_the_parts_of_a_variant_are_told_by_what_their_absence_does(editions):
+    scatter = np.random.default_rng(0).uniform(-8, 8, (4, len(IMAGES)))
+    means = {"t-tame-matched": 40, "matched, no smoothing": 60, "matched, last blocks": 20}
+    means["matched, sigmoid masks"] = 40
+    rows = [
+        of(method, "ad", 50, mean + scatter[i] - scatter[i].mean()).assign(table="beyond")
+        for i, (method, mean) in enumerate(means.items())
+    ]
+    pd.concat(rows).to_parquet(editions[0] / "net" / "ablations.parquet")
+    assert pages.trials.parts(editions[0]) == (
+        "It is lower with smoothing (net); higher with blocks over the depth (net); "
+        "no other with scaled masks."
+    )
