@@ -13,6 +13,7 @@ from summaries import against_rise, backbones_of, read_evidence, read_scores
 
 from ttame_book.report.answers import best_variant, counts, listed, rows_of, standing
 from ttame_book.report.claims import FAMILIES, VERDICTS
+from ttame_book.report.intervals import paired_differences
 from ttame_book.report.names import shown_name
 from ttame_book.report.tables import outcomes
 from ttame_book.report.verdicts import deciding_comparisons, in_numbers
@@ -49,7 +50,10 @@ def facts(folder: Path) -> dict[str, str]:
     found |= {f"{key}_first": value.capitalize() for key, value in found.items()}
     curves = pd.read_csv(folder / "summary" / "convergence.csv")
     found |= {"classifiers": in_words(len(backbones_of(folder)))}
-    found |= {"validation": f"{int(curves['n'].max()):,}", "lengths_best": best_lengths(curves)}
+    found |= {
+        "validation": f"{int(curves['n'].max()):,}",
+        "lengths_best": best_lengths(folder, curves),
+    }
     found |= {"few": most(means, "rise", "ad"), "road": most(means, "t-tame", "mean morf")}
     left = int((verdicts == VERDICTS[-1]).sum())
     found |= {"rest": f", {in_words(left)} not applicable here" if left else ""}
@@ -148,12 +152,21 @@ def longest(curves: pd.DataFrame) -> pd.DataFrame:
     return curves.sort_values("steps").groupby(["method", "backbone"], sort=False).tail(1)
 
 
-def best_lengths(curves: pd.DataFrame) -> str:
-    """Say which recipe has the least AD(50) after its longest training on each classifier."""
+def best_lengths(folder: Path, curves: pd.DataFrame) -> str:
+    """Say which recipes have the least AD(50) after their longest training, or are level."""
     found: dict[str, list[str]] = {}
-    for row in records(longest(curves).sort_values("mean").drop_duplicates("backbone")):
-        found.setdefault(plain(row["method"]), []).append(shown_name(row["backbone"]))
-    return listed([f"*{best}* on {listed(names)}" for best, names in found.items()])
+    for backbone, last in longest(curves).groupby("backbone", sort=False):
+        steps = last.sort_values("mean").set_index("method")["steps"]
+        scores = pd.read_parquet(folder / str(backbone) / "convergence.parquet")
+        scores = scores[(scores["measure"] == "ad") & (scores["v"] == 50)]
+        scores = scores[scores["steps"] == scores["method"].map(steps)]
+        rivals = outcomes(paired_differences(scores, [steps.index[0]])).set_index("rival")[
+            "outcome"
+        ]
+        best = [m for m in steps.index if rivals.get(m, "level") == "level"]
+        told = listed([f"*{plain(method)}*" for method in best])
+        found.setdefault(told, []).append(shown_name(str(backbone)))
+    return "; ".join(f"{best} on {listed(names)}" for best, names in found.items())
 
 
 def best_on(folder: Path) -> dict[str, str]:
@@ -211,28 +224,38 @@ def classifier_page(folder: Path, backbone: str) -> str:
     best = best_variant(means, backbone)
     found = {m: rows_of(differences, backbone, m, "ad", 50) for m in ("t-tame", best)}
     paper, variant = map(standing, found.values())
-    told = against_rise(folder, backbone, best, "RISE")
+    told, recipe = (against_rise(folder, backbone, method) for method in (best, "t-tame"))
+    ran = json.loads((folder / "summary" / "configuration.json").read_text())
     methods = list(own["method"].unique())
     first = [m for m in methods if m in ("t-tame", best, *SHOWN, *CONTROLS)]
     rest = [m for m in methods if m not in first]
     return (
         f"# {shown_name(backbone)} on photographs\n\n"
         f"**In AD(50) the paper's recipe is {paper}; the best variant, {plain(best)}, is {variant}.** "
-        f"The variant is {told}. RISE has {{{{ masks }}}} masks.\n\n"
+        f"Against RISE, with {{{{ masks }}}} masks, the variant is {told}; the recipe is {recipe}.\n\n"
         f"```{{image}} {FIGURES}/forest-ad50-{backbone}.svg\n:alt: T-TAME's paired difference in AD(50) "
         f"to each rival, {shown_name(backbone)}\n```\n\n"
         "*Left of the line T-TAME is better; a filled mark is significant after correction.*\n\n"
         f"{scores_table(own, first)}\n"
         f"*Means over {int(own['n'].max())} photographs, or the n beside a method, ± half their 95 % "
         f"intervals; in per cent. MoRF and LeRF are of {most(own, 't-tame', 'mean morf')}. The last "
-        "three rows know nothing of the classifier.*\n\n"
-        f":::{{dropdown}} The other methods\n{scores_table(own, rest)}:::\n\n"
+        "three rows know nothing of the classifier. Rows of another n are of other photographs: the "
+        "figure compares on the same ones.*\n\n"
+        f":::{{dropdown}} The other methods\n{scores_table(own, rest)}{otherwise(ran, backbone, rest)}:::\n\n"
         "## ROAD\n\n"
         f"```{{image}} {FIGURES}/road-{backbone}.svg\n:alt: Confidence over the share of pixels "
         f"imputed, for each method, {shown_name(backbone)}\n```\n\n"
         "*On the left the most relevant pixels are imputed first: the best curve falls fastest. On "
         "the right the least relevant are: the best stays up longest. Grey are all other methods.*\n"
     )
+
+
+def otherwise(config: dict[str, Any], backbone: str, methods: list[str]) -> str:
+    """Tell of trained methods with another number of steps than the paper's recipe."""
+    usual = steps_of(config, backbone, "t-tame")
+    steps = {m: steps_of(config, backbone, m) for m in methods if m in OURS}
+    told = [f"{shown_name(m)} was trained for {n} steps" for m, n in steps.items() if n != usual]
+    return f"*{listed(told)}, the others for {usual}.*\n" if told else ""
 
 
 def scores_table(means: pd.DataFrame, methods: list[str]) -> str:

@@ -289,10 +289,10 @@ def add_boxes(again: str, book: Path, published: boxes.Repository) -> None:
 
     ``again`` is the command that makes the book.
     """
-    told = (
-        f"It writes this page from the committed scores. `{MEASURE}` makes such scores anew first: "
-        "it downloads Imagenette, or takes `DATA=/path/to/photographs` behind it."
-    )
+    anew = "downloads Imagenette, or takes `DATA=/path/to/photographs` behind it, and scores anew"
+    told = f"It writes this page from the committed scores. `{MEASURE}` {anew} first."
+    if again.startswith(MEASURE):
+        told = f"It {anew}, and writes this page from that. [](record.md) says what was committed."
     for name, (data, notebooks) in SCORES.items():
         files = [f"{SUMMARY}/{file}" for file in (*data, "manifests.json")]
         for place in sorted(book.glob(f"{name}.md")):

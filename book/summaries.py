@@ -21,11 +21,10 @@ def backbones_of(folder: Path) -> list[str]:
     return list(read_scores(folder)[0]["backbone"].unique())
 
 
-def against_rise(folder: Path, backbone: str, method: str, rival: str = "") -> str:
+def against_rise(folder: Path, backbone: str, method: str) -> str:
     """Say how a method's AD(50) compares with RISE's, on the most photographs that both explain.
 
-    The edition ``more-photographs`` has more of them, where its results lie beside ``folder``;
-    ``rival`` is that of `against`.
+    The edition ``more-photographs`` has more of them, where its results lie beside ``folder``.
     """
     differences = read_scores(folder)[1]
     if (more := folder.with_name("more-photographs") / backbone / "scores.parquet").is_file():
@@ -33,8 +32,7 @@ def against_rise(folder: Path, backbone: str, method: str, rival: str = "") -> s
         differences = paired_differences(scores[scores["measure"].isin(list(MASKING))], [method])
     rows = rows_of(differences, backbone, method, "ad", 50)
     rows = rows[rows["rival"] == "rise"]
-    joint = f"not compared{rival and f' with {rival}'}"
-    return against(rows.iloc[0], rival) if len(rows) else joint
+    return against(rows.iloc[0]) if len(rows) else "not compared"
 
 
 def read_evidence(folder: Path) -> pd.DataFrame:

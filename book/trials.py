@@ -1,10 +1,11 @@
 """Tables of the appendix on trials: how trainings end, and classes that were left out of them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from chapters import records, table, with_half
+from chapters import plain, records, settings, table, with_half
 from summaries import backbones_of
 
 from ttame_book.report.answers import counts, listed
@@ -79,7 +80,7 @@ def parts(folder: Path) -> str:
             for row in records(outcomes(paired_differences(own, [method]))):
                 part = PARTS[row["rival"].removeprefix(f"{short}, ")]
                 on = found[row["outcome"]].setdefault(part, [])
-                on += [shown_name(backbone)] if shown_name(backbone) not in on else []
+                on.append(f"{plain(method)} on {shown_name(backbone)}")
     told = {
         word: listed([f"{part} ({listed(on)})" for part, on in found[word].items()])
         for word in ("better", "worse")
@@ -88,8 +89,10 @@ def parts(folder: Path) -> str:
     rest = [part for part in found["level"] if part not in found["better"] | found["worse"]]
     sentences = [f"lower with {told['better']}" if "better" in told else ""]
     sentences += [f"higher with {told['worse']}" if "worse" in told else ""]
-    sentences += [f"no other with {listed(rest)}" if rest else ""]
-    return f"It is {'; '.join(filter(None, sentences))}."
+    sentences += [f"not shown to change with {listed(rest)}" if rest else ""]
+    ran = settings(json.loads((folder / "summary" / "configuration.json").read_text()))
+    told = "; ".join(filter(None, sentences))
+    return f"In trainings of {ran['ablation_steps']} steps, part by part, it is {told}."
 
 
 def sentence(unseen: Path) -> str:

@@ -1,12 +1,13 @@
 """The appendix on trials: how trainings end, classes trained on and others, what is won there."""
 
+import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.project.test_chapters import rows_of
+from tests.project.test_chapters import CONFIGURATION, rows_of
 from tests.project.test_pages import pages
 
 IMAGES = [f"{i}.jpg" for i in range(40)]
@@ -96,7 +97,9 @@ def test_the_parts_of_a_variant_are_told_by_what_their_absence_does(editions):
         for i, (method, mean) in enumerate(means.items())
     ]
     pd.concat(rows).to_parquet(editions[0] / "net" / "ablations.parquet")
+    ran = json.dumps(CONFIGURATION)
+    (editions[0] / "summary" / "configuration.json").write_text(ran)
     assert pages.trials.parts(editions[0]) == (
-        "It is lower with smoothing (net); higher with blocks over the depth (net); "
-        "no other with scaled masks."
+        "In trainings of 7 steps, part by part, it is lower with smoothing (matched masks on net); "
+        "higher with blocks over the depth (matched masks on net); not shown to change with scaled masks."
     )

@@ -53,13 +53,13 @@ def counts(rows: pd.DataFrame) -> str:
     return ", ".join(f"{count} {word}" for word, count in numbers.items() if count) or "no rivals"
 
 
-def against(row: pd.Series, rival: str = "") -> str:
-    """Say how a comparison came out: ``worse than RISE by 13.8 ±3.4 points, n = 500``."""
+def against(row: pd.Series) -> str:
+    """Say how a comparison came out: ``worse by 13.8 ±3.4 points, n = 500``."""
     apart = f"{abs(row['difference']):.1f} ±{(row['high'] - row['low']) / 2:.1f} points"
     if row["outcome"] == "level":
         side = "more" if row["difference"] > 0 else "less"
-        return f"level{rival and f' with {rival}'}: {apart} {side}, n = {row['n']}"
-    return f"{row['outcome']}{rival and f' than {rival}'} by {apart}, n = {row['n']}"
+        return f"level: {apart} {side}, n = {row['n']}"
+    return f"{row['outcome']} by {apart}, n = {row['n']}"
 
 
 def listed(parts: Sequence[str]) -> str:
