@@ -37,15 +37,13 @@ def rows_of(
 
 def standing(rows: pd.DataFrame) -> str:
     """Say how a method stands among its rivals: ``better than 8 of 9 rivals, level with 1``."""
-    counts = {word: int((rows["outcome"] == word).sum()) for word in WORDS}
-    whole = len(rows)
+    whole, told = len(rows), list[str]()
     for word, joint in zip(WORDS, ("than", "with", "than"), strict=True):
-        if counts[word] == whole:
+        count = int((rows["outcome"] == word).sum())
+        if count == whole:
             return f"{word} {joint} all {whole} rivals"
-    told: list[str] = []
-    for word, joint in zip(WORDS, ("than", "with", "than"), strict=True):
-        if counts[word]:
-            told.append(f"{word} {joint} {counts[word]}" + ("" if told else f" of {whole} rivals"))
+        if count:
+            told.append(f"{word} {joint} {count}" + ("" if told else f" of {whole} rivals"))
     return listed(told)
 
 
@@ -55,14 +53,13 @@ def counts(rows: pd.DataFrame) -> str:
     return ", ".join(f"{count} {word}" for word, count in numbers.items() if count) or "no rivals"
 
 
-def against(row: pd.Series, unit: str, rival: str) -> str:
-    """Say how a comparison came out: ``worse than RISE by 13.8 ±3.4 points of AD(50), n = 500``."""
-    half = (row["high"] - row["low"]) / 2
-    apart = f"{abs(row['difference']):.1f} ±{half:.1f} points" + (f" of {unit}" if unit else "")
+def against(row: pd.Series, rival: str = "") -> str:
+    """Say how a comparison came out: ``worse than RISE by 13.8 ±3.4 points, n = 500``."""
+    apart = f"{abs(row['difference']):.1f} ±{(row['high'] - row['low']) / 2:.1f} points"
     if row["outcome"] == "level":
         side = "more" if row["difference"] > 0 else "less"
-        return f"level with {rival}: {apart} {side}, n = {row['n']}"
-    return f"{row['outcome']} than {rival} by {apart}, n = {row['n']}"
+        return f"level{rival and f' with {rival}'}: {apart} {side}, n = {row['n']}"
+    return f"{row['outcome']}{rival and f' than {rival}'} by {apart}, n = {row['n']}"
 
 
 def listed(parts: Sequence[str]) -> str:

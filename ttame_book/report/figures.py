@@ -285,12 +285,8 @@ def _name_sides(axis: Axes, better: str, worse: str, towards: int) -> None:
     left, right = (worse, better) if towards > 0 else (better, worse)
     right = right.replace("\n", " →\n") if "\n" in right else f"{right} →"
     for place, words, align in ((0, f"← {left}", "left"), (1, right, "right")):
-        below: dict[str, Any] = {
-            "xycoords": "axes fraction",
-            "textcoords": "offset points",
-            "va": "top",
-        }
-        axis.annotate(words, (place, 0), (0, -20), ha=align, fontsize=9, color="0.25", **below)
+        look: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
+        axis.annotate(words, (place, 0), (0, -20), ha=align, fontsize=9, color="0.25", **look)
 
 
 def _plain(measure: str, v: float) -> str:

@@ -10,8 +10,6 @@ from ttame_core.recipes import OURS
 
 NAMES = {
     "t-tame": "T-TAME",
-    "t-tame-warm": "T-TAME, warm start",
-    "t-tame-scaled": "T-TAME, unit scale",
     "t-tame-matched": "T-TAME, matched masks",
     "t-tame-warm-matched": "T-TAME, warm and matched",
     "t-tame-rise": "T-TAME, amortised RISE",
@@ -23,7 +21,6 @@ NAMES = {
     "score-cam": "Score-CAM",
     "ablation-cam": "Ablation-CAM",
     "rise": "RISE",
-    "rise, 4000 masks": "RISE, 4,000 masks",
     "iia": "IIA",
     "transformer-lrp": "Transformer LRP",
     "attention-rollout": "Attention rollout",
@@ -89,11 +86,8 @@ def cast_roles(means: pd.DataFrame, measure: str = "ad", v: float = 50) -> dict[
     found = {RECIPE: "t-tame", RISE: "rise", GRAD_CAM: "grad-cam"}
     goodness = direction(measure) * rows["mean"][rows["n"] > FEW * rows["n"].max()].dropna()
     rest = [name for name in goodness.index if name not in found.values()]
-    rivals = rivals_of(rest)
-    for role, names in (
-        (VARIANT, [name for name in rest if name in OURS]),
-        (OTHER, rivals),
-    ):
+    own = [name for name in rest if name in OURS]
+    for role, names in ((VARIANT, own), (OTHER, rivals_of(rest))):
         if names:
             found[role] = str(goodness[names].idxmax())
     return {role: found[role] for role in ROLES if found.get(role) in rows.index}

@@ -68,15 +68,17 @@ def _numbers(n: pd.Series) -> str:
 def best_marked(means: pd.DataFrame, controls: Iterable[str] = CONTROLS) -> Styler:
     """Style a table over backbones and methods: each backbone's best bold, second best in italics.
 
-    Ties are marked alike. Controls are shown but do not compete, nor does what was scored on far
-    fewer images than the others, or on fewer than `FEWEST`.
+    Ties are marked alike. Controls do not compete, and what is no better than one has no mark. Nor
+    has what was scored on far fewer images than the others, or on fewer than `FEWEST`.
     """
     cells = ["backbone", "measure", "v"]
     most = means.groupby(cells)["n"].transform("max")
-    # four fifths: a method some of whose maps explain nothing, and have no scores, competes still;
-    # a costly one that is scored on a choice of the images does not
-    compete = means[~means["method"].isin(controls) & (means["n"] > 0.8 * most) & (most >= FEWEST)]
-    ranked = compete.assign(score=compete["measure"].map(direction).astype(float) * compete["mean"])
+    # some maps may explain nothing, and have no scores; a costly method's choice of images is less
+    score = means["measure"].map(direction).astype(float) * means["mean"]
+    control = means["method"].isin(controls)
+    bar = score.where(control).groupby([means[c] for c in cells]).transform("max")  # or NaN
+    compete = ~control & ~(score <= bar) & (means["n"] > 0.8 * most) & (most >= FEWEST)
+    ranked = means.assign(score=score)[compete]
     places = ranked.groupby(cells)["score"].rank("dense", ascending=False)
     marks = {
         (row.backbone, row.method, measure_label(row.measure, row.v)): MARKS[row.place]

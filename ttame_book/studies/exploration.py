@@ -19,15 +19,12 @@ from ttame_core.classifiers.backbone import Backbone
 from ttame_core.images.batches import stack
 from ttame_core.images.folders import evenly
 from ttame_core.images.reading import read_image
-from ttame_core.methods.registry import METHODS
+from ttame_core.methods.registry import rival
 from ttame_core.metrics.perturbations import perturbed_confidences
 
 SHARES = (*range(100, 10, -10), 15, 10, 5)
 """Percentages v at which confidences are computed; a page shows the one nearest to its v."""
-SHOWN = (
-    *("t-tame", "t-tame-top", "l-cam-img", "grad-cam"),
-    *("rise", "iia", "transformer-lrp"),
-)
+SHOWN = ("t-tame", "t-tame-top", "l-cam-img", "grad-cam", "rise", "iia", "transformer-lrp")
 """Methods that are shown where an edition compares them: of each family of methods one."""
 PHOTOGRAPHS = {"cat": "chelsea.png", "coffee": "coffee.png", "rocket": "rocket.jpg"}
 """Photographs of scikit-image's in the public domain, which any page may show."""
@@ -73,15 +70,10 @@ def explored(edition: Edition, backbone: Backbone, count: int = 5) -> dict[str, 
     kind = edition.config["data"][edition.entry(backbone.name)["data"]]["kind"]
     digits = kind == "digits"
     ready, _ = compared_methods(edition, backbone, keep=True)
-    names = [
-        name
-        for name in SHOWN
-        if name in ready and (digits or name not in METHODS or not METHODS[name].costly)
-    ]
+    names = [name for name in SHOWN if name in ready]
+    names = [name for name in names if digits or not getattr(rival(name), "costly", False)]
     # of so few, each is among those that the evaluation took: maps of costly methods are kept
-    items: Any = (
-        evenly(edition.images(backbone, "test"), count) if digits else _photographs(backbone)
-    )
+    items: Any = evenly(edition.images(backbone, "test"), count) if digits else _pictures(backbone)
     items = list(items)
     images = stack(items).to(backbone.mean)
     with torch.no_grad():
@@ -89,11 +81,8 @@ def explored(edition: Edition, backbone: Backbone, count: int = 5) -> dict[str, 
     confidences, classes = top.values, top.indices  # (B, 2)
     methods = {}
     for name in names:
-        of_classes = [
-            _masked(backbone, images, classes[:, place].contiguous(), ready[name])
-            for place in range(2)
-        ]
-        methods[name] = list(zip(*of_classes, strict=True))  # (B, 2) of dict
+        found = [_masked(backbone, images, each, ready[name]) for each in classes.T.contiguous()]
+        methods[name] = list(zip(*found, strict=True))  # (B, 2) of dict
     trained_on = TRAINED_ON if kind == "photographs" else ""
     return {
         "masking": backbone.masking,
@@ -114,7 +103,7 @@ def explored(edition: Edition, backbone: Backbone, count: int = 5) -> dict[str, 
     }
 
 
-def _photographs(backbone: Backbone) -> list[Any]:
+def _pictures(backbone: Backbone) -> list[Any]:
     """Read `PHOTOGRAPHS` as the backbone's weights ask for."""
     folder = package_folder("skimage") / "data"
     crop = backbone.preprocessing.crop
@@ -130,10 +119,7 @@ def _masked(backbone: Backbone, images: Tensor, classes: Tensor, method: Any) ->
     wanted = [("masked", v) for v in SHARES]
     left = perturbed_confidences(backbone, images, classes, (levels / 255).to(images), wanted)
     return [
-        {
-            "map": _data_uri(level, "png"),
-            "left": [round(float(left[key][i]), 4) for key in wanted],
-        }
+        {"map": _data_uri(level, "png"), "left": [round(float(left[key][i]), 4) for key in wanted]}
         for i, level in enumerate(levels)
     ]
 
