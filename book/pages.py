@@ -39,6 +39,7 @@ HIDDEN = {
 LAST = "run.finish()"  # it prints names of files: the box has these, too
 REFERENCE = ("measures", "methods", "contents", "situations", "provenance", "glossary", "cite")
 OVERVIEW, CLASSIFIERS = "12_compare", "02_backbones"
+IMAGES = ("images",)  # of the demo, whose edition has the notebooks with no classifier of its own
 
 MEASURE = "make book EDITION=imagenette"
 JUDGED = ("04_evaluate", "05_road", OVERVIEW)
@@ -129,8 +130,11 @@ def main(results: Path, title: str) -> None:
     parts = [
         {"caption": "The answer", "chapters": answers},
         {"caption": "Use it", "chapters": use},
-        {"caption": title, "chapters": [entry(OVERVIEW, [*ran, "images"])]},
-        {"caption": "Reference", "chapters": list(map(entry, REFERENCE))},
+        {"caption": title, "chapters": [entry(OVERVIEW, [*ran, *(IMAGES if own else ())])]},
+        {
+            "caption": "Reference",
+            "chapters": [entry(n) for n in (*REFERENCE, *(() if own else IMAGES))],
+        },
     ]
     toc = {"format": "jb-book", "root": "intro", "parts": parts}
     (book / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
@@ -157,6 +161,7 @@ def write_photographs(results: Path, book: Path) -> list[str]:
     """Write the pages on committed scores; return the names of the classifiers' pages."""
     shutil.copytree(COMMITTED / "summary", book / SUMMARY, ignore=shutil.ignore_patterns(".*"))
     plots.write_figures(COMMITTED, book / plots.FIGURES)
+    plots.write_maps(COMMITTED, book / plots.FIGURES)
     plots.write_drawing(book / plots.FIGURES / "method.svg")
     for name, text in (
         ("answer", chapters.answer_table(COMMITTED)),

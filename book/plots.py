@@ -1,17 +1,25 @@
 """The figures of pages that are made from scores, each with its data beside it."""
 
+import io
+import json
+from base64 import b64decode
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from summaries import backbones_of, read_evidence, read_scores
+from torch import Tensor
+from torchvision.transforms.functional import to_tensor
 
 from ttame_book.report.charts import convergence_curves, perturbation_curves, theme
 from ttame_book.report.drawing import architecture, architecture_parts
 from ttame_book.report.figures import cost_points, forest_plot, quality_cost, verdict_strip
+from ttame_book.report.maps import gallery
 from ttame_book.report.names import cast_roles
 from ttame_book.report.verdicts import deciding_comparisons
 from ttame_core.classifiers.loading import load_backbone
@@ -58,6 +66,29 @@ def write_figures(folder: Path, place: Path) -> None:
         curves = curves[curves["measure"].isin(list(ROAD))]
         draw = partial(perturbation_curves, curves, list(ROAD), own)
         save_both(draw, place / f"road-{backbone}.svg", curves)
+
+
+def write_maps(folder: Path, place: Path) -> None:
+    """Draw what the explorer has of photographs that may be shown, with their maps, as JPEG."""
+    found = json.loads((folder / "summary" / "explorer.json").read_text())["classifiers"]
+    for backbone, told in found.items():
+        images = told["images"]
+        pictures = torch.stack([decoded(each["picture"]) for each in images])
+        maps = {
+            name: torch.stack([decoded(each["methods"][name][0]["map"])[0] for each in images])
+            for name in images[0]["methods"]
+        }
+        first = [each["classes"][0] for each in images]
+        titles = [f"{of['name']}\n{100 * of['before']:.0f} %" for of in first]
+        figure = gallery(pictures, maps, titles)
+        figure.savefig(place / f"maps-{backbone}.jpg", pil_kwargs={"quality": 90})
+        plt.close(figure)
+
+
+def decoded(address: str) -> Tensor:
+    """Read the picture that an address holds, (channels, H, W) from 0 to 1."""
+    picture = Image.open(io.BytesIO(b64decode(address.partition(",")[2])))
+    return to_tensor(picture)
 
 
 def save_both(draw: Callable[..., Figure], file: Path, data: pd.DataFrame) -> None:

@@ -103,7 +103,8 @@ def test_what_a_killed_run_left_is_in_no_book(tmp_path, monkeypatch):
         name: lambda *_: "" for name in ("saturation_table", "classes_table", "parts", "sentence")
     }
     monkeypatch.setattr(pages, "trials", SimpleNamespace(**told))
-    drawn = SimpleNamespace(write_figures=print, write_drawing=print, FIGURES="figures")
+    drawn = dict.fromkeys(("write_figures", "write_maps", "write_drawing"), print)
+    drawn = SimpleNamespace(**drawn, FIGURES="figures")
     monkeypatch.setattr(pages, "plots", drawn)
     monkeypatch.setattr(pages, "page", lambda _, target, __: {"page": target.stem, **a_manifest()})
     (tmp_path / "results" / "summary").mkdir(parents=True)
