@@ -40,7 +40,8 @@ def project(tmp_path_factory):
     shutil.rmtree(here, ignore_errors=True)
     here.symlink_to(compiled)
     (copy / "results").mkdir()
-    (copy / "results" / "imagenette").symlink_to(ROOT / "results" / "imagenette")
+    for name in ("imagenette", "other-classes", "more-photographs"):
+        (copy / "results" / name).symlink_to(ROOT / "results" / name)
     with forked_kernels(copy, tmp_path_factory.mktemp("kernels")) as kernels:
         snakemake(copy, **kernels)
         # by a kernel that is there, where one alone would import for seconds to say this

@@ -173,7 +173,9 @@ def test_a_number_of_steps_overrules_every_training_whatever_its_own():
         backbone = tt.load_backbone(name, weights=None)
         for method in ("t-tame", "t-tame-top", "t-tame-matched", "t-tame-rise"):
             recipe = edition.training(backbone, method=method).recipe
-            assert (recipe.steps, recipe.max_lr) == (2, 0.5), (name, method)
+            assert recipe.steps == 2, (name, method)
+            # AdamW's rate is its own: no rate of SGD's suits it
+            assert recipe.max_lr == 0.5 or recipe.optimizer == "adamw", (name, method)
             assert plain.training(backbone, method=method).recipe.steps > 2
 
 
