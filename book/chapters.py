@@ -160,10 +160,9 @@ def best_lengths(folder: Path, curves: pd.DataFrame) -> str:
         scores = pd.read_parquet(folder / str(backbone) / "convergence.parquet")
         scores = scores[(scores["measure"] == "ad") & (scores["v"] == 50)]
         scores = scores[scores["steps"] == scores["method"].map(steps)]
-        rivals = outcomes(paired_differences(scores, [steps.index[0]])).set_index("rival")[
-            "outcome"
-        ]
-        best = [m for m in steps.index if rivals.get(m, "level") == "level"]
+        rivals = outcomes(paired_differences(scores, [steps.index[0]]))
+        behind = set(rivals.loc[rivals["outcome"] != "level", "rival"])
+        best = [method for method in steps.index if method not in behind]
         told = listed([f"*{plain(method)}*" for method in best])
         found.setdefault(told, []).append(shown_name(str(backbone)))
     return "; ".join(f"{best} on {listed(names)}" for best, names in found.items())

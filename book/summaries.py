@@ -13,7 +13,10 @@ from ttame_core.metrics.measures import MASKING
 @cache
 def read_scores(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read an edition's means and paired differences."""
-    return tuple(pd.read_csv(folder / "summary" / f"{n}.csv") for n in ("means", "differences"))
+    means, differences = (
+        pd.read_csv(folder / "summary" / f"{n}.csv") for n in ("means", "differences")
+    )
+    return means, differences
 
 
 def backbones_of(folder: Path) -> list[str]:

@@ -91,8 +91,8 @@ def parts(folder: Path) -> str:
     sentences += [f"higher with {told['worse']}" if "worse" in told else ""]
     sentences += [f"not shown to change with {listed(rest)}" if rest else ""]
     ran = settings(json.loads((folder / "summary" / "configuration.json").read_text()))
-    told = "; ".join(filter(None, sentences))
-    return f"In trainings of {ran['ablation_steps']} steps, part by part, it is {told}."
+    joined = "; ".join(filter(None, sentences))
+    return f"In trainings of {ran['ablation_steps']} steps, part by part, it is {joined}."
 
 
 def sentence(unseen: Path) -> str:
@@ -131,5 +131,5 @@ def compared(scores: pd.DataFrame, rival: str) -> dict[str, str]:
     """Compare top masks with a rival in each measure, corrected for all comparisons: "better"."""
     differences = paired_differences(scores[~scores["method"].isin(VARIANTS)], [METHOD])
     found = differences.assign(outcome=outcomes(differences)["outcome"])
-    found = found[found["rival"] == rival].set_index(["measure", "v"])["outcome"]
-    return {n[:-2]: found[column] for column, n in COLUMNS.items() if column in found.index}
+    of_rival = found[found["rival"] == rival].set_index(["measure", "v"])["outcome"].to_dict()
+    return {n[:-2]: str(of_rival[c]) for c, n in COLUMNS.items() if c in of_rival}
