@@ -98,6 +98,14 @@ def test_the_first_page_counts_the_verdicts_and_the_photographs(edition):
     assert told.items() <= found.items()
 
 
+def test_recipes_that_are_level_with_the_best_are_named_too(edition):
+    file = edition / "net" / "convergence.parquet"
+    rows = pd.read_parquet(file)
+    rows.loc[rows["method"] == "t-tame", "value"] -= 5
+    rows.to_parquet(file)
+    assert chapters.facts(edition)["lengths_best"] == "*top masks* and *T-TAME* on net"
+
+
 def test_the_control_that_knows_no_classifier_is_compared_in_words(edition):
     file = edition / "summary" / "differences.csv"
     rows = pd.read_csv(file)
