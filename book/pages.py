@@ -56,6 +56,18 @@ SCORES = {
 """Pages made of committed scores: files of their summary, notebooks that make such."""
 LISTS = {
     "method": ("", "It draws the figure from the code.", []),
+    "contents": ("", "It lists what has run.", []),
+    "provenance": ("", "It reads the manifests of all runs.", []),
+    "situations": (
+        "python -m tests.situations > book/situations.md",
+        "It reads the tests' own marks; `make test` tries each.",
+        [],
+    ),
+    "use": (
+        "python book/picture.py",
+        "It draws the cat, and the first page's photograph.",
+        [],
+    ),
     "families": (
         "python benchmarks/families.py",
         "It builds one member of each family, with random weights.",

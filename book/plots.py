@@ -101,6 +101,8 @@ def save_both(draw: Callable[..., Figure], file: Path, data: pd.DataFrame) -> No
 
 def save(figure: Figure, file: Path, data: pd.DataFrame | None = None) -> None:
     """Write a figure as SVG; where there is data, as PDF too, and the data as CSV beside it."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it is laid out; each file would do so twice again
     figure.savefig(file, metadata={"Date": None}, pad_inches=0.03 if data is None else 0.1)
     if data is not None:
         figure.savefig(file.with_suffix(".pdf"), metadata={"CreationDate": None})

@@ -100,6 +100,13 @@ class Browser:
         assert "exceptionDetails" not in found, (script[:200], found["exceptionDetails"])
         return found["result"].get("value")
 
+    def press(self, key: str) -> None:
+        """Press a key and let it go."""
+        code = {"Tab": 9, "ArrowUp": 38, "ArrowDown": 40}[key]
+        for kind in ("rawKeyDown", "keyUp"):
+            pressed = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+            self.call("Input.dispatchKeyEvent", type=kind, **pressed)
+
     def open(self, address: str, width: int) -> None:
         """Open a page of some width, in CSS pixels, and wait until it is loaded."""
         self.widen(width)

@@ -250,3 +250,32 @@ def test_a_view_is_linked_by_its_address(browser, page, seen):
         assert again[0][key] == last[key]
     assert last["finding"] != seen[0][0]["finding"] and not complaints
     assert again[0]["width"]["needed"] <= again[0]["width"]["there"] == 1440
+
+
+HELD = (
+    "(({ name, value, length }) => [name ?? '', value ?? '', length ?? 2])(document.activeElement)"
+)
+
+
+def test_every_control_is_reached_by_tab_and_changed_by_an_arrow(browser, page):
+    opened(browser, page, "", 1440)
+    named = browser.run(
+        "Array.from(document.querySelectorAll('select, input'), ({ name }) => name)"
+    )
+    met, drawn, changed = [], set(), 0
+    while len(met) < len(named):
+        browser.press("Tab")
+        name, value, choices = browser.run(HELD)
+        if name not in named:  # a table that scrolls, the head of what is folded
+            continue
+        met.append(name)
+        browser.press("ArrowDown")
+        if browser.run(HELD)[1] == value:  # the last of a list
+            browser.press("ArrowUp")
+        still, now, _ = browser.run(HELD)
+        assert still == name and (now != value or choices == 1)
+        changed += now != value
+        # the address tells what is drawn, which is drawn a little later
+        later = "new Promise((done) => setTimeout(() => done(location.href), 50))"
+        drawn.add(browser.run(later))
+    assert met == named and len(drawn) >= changed > len(named) / 2

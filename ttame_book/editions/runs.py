@@ -98,6 +98,8 @@ class Run:
         A picture is written as PNG, what has lines and text (``.svg``) as SVG and as PDF; ``data``
         as CSV.
         """
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # it is laid out; each file would do so anew
         stem, suffix = os.path.splitext(name)
         names = [name, f"{stem}.pdf"] if suffix == ".svg" else [name]
         for each in names:

@@ -1,6 +1,7 @@
 """A frozen classifier made cheaper: batch norms folded, layers packed, reduced precision."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -142,24 +143,14 @@ def folded(model: nn.Module, inputs: Tensor) -> tuple[nn.Module, set[str]]:
         statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
         conv.weight, conv.bias = (nn.Parameter(t.detach(), False) for t in (weight, bias))
-        rest = Activation(norm) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+        rest: nn.Module = nn.Identity()
+        if isinstance(norm, BatchNormAct2d):  # timm's, with an activation
+            rest = nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act))
         twin.set_submodule(norm_name, rest)
     before, after = (unwrap_logits(each(inputs)).float() for each in (model, twin))
     if (before - after).abs().max() > CLOSE * before.abs().max():
         return model, set()  # a convolution whose output has another reader too, perhaps
     return twin, set(pairs)
-
-
-class Activation(nn.Module):
-    """What is left of timm's batch norm with an activation once its norm is folded away."""
-
-    def __init__(self, norm: BatchNormAct2d):
-        super().__init__()
-        self.drop, self.act = norm.drop, norm.act
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Activate."""
-        return self.act(self.drop(x))
 
 
 def batch_norms_behind(model: nn.Module, inputs: Tensor) -> dict[str, str]:

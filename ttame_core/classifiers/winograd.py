@@ -51,7 +51,9 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, padding: tuple[int
     x = F.pad(x.permute(0, 2, 3, 1), margins)  # (B, 4 * down + 2, 4 * across + 2, C)
     tile, result = (torch.tensor(line, dtype=x.dtype) for line in (_TILE, _RESULT))
     tile, result = torch.kron(tile, tile), torch.kron(result, result)  # (36, 36), (16, 36)
-    made = x.new_empty(len(x), down, 4, across, 4, outputs)
+    shape = len(x), outputs, 4 * down, 4 * across
+    made = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    tiled = made.permute(0, 2, 3, 1).view(len(x), down, 4, across, 4, outputs)
     tiles = CACHED // (36 * max(channels, outputs))
     images, lines = max(1, tiles // (down * across)), max(1, min(down, tiles // across))
     for i in range(0, len(x), images):
@@ -59,14 +61,16 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, padding: tuple[int
             part = x[i : i + images, 4 * y : 4 * (y + lines) + 2]
             n, m = len(part), part.shape[1] // 4
             image, row, column, channel = part.stride()
-            shape = 6, 6, n, m, across, channels
+            windows = 6, 6, n, m, across, channels
             steps = row, column, image, 4 * row, 4 * column, channel  # tiles overlap by two pixels
-            places = part.as_strided(shape, steps).reshape(36, -1)
+            places = part.as_strided(windows, steps).reshape(36, -1)
             places = (tile @ places).view(36, -1, channels)
             products = torch.bmm(places, kernels).view(36, -1)  # (36, n * m * across * O)
             whole = (result @ products).view(4, 4, n, m, across, outputs)
-            made[i : i + images, y : y + lines] = whole.permute(2, 3, 0, 4, 1, 5)
-    made = made.view(len(x), 4 * down, 4 * across, outputs)[:, :height, :width].permute(0, 3, 1, 2)
-    if bias is None:  # a tensor of its own, that may be changed in place
-        return made.clone(memory_format=torch.channels_last)
-    return made + bias[:, None, None]
+            if bias is not None:
+                whole += bias  # while a cache has it
+            tiled[i : i + images, y : y + lines] = whole.permute(2, 3, 0, 4, 1, 5)
+    if made.shape[2:] == (height, width):
+        return made
+    # a tensor of its own, that may be changed in place
+    return made[:, :, :height, :width].clone(memory_format=torch.channels_last)
