@@ -16,6 +16,7 @@ from summaries import backbones_of, read_evidence, read_scores
 from torch import Tensor
 from torchvision.transforms.functional import to_tensor
 
+from ttame_book.editions.runs import settle
 from ttame_book.report.charts import convergence_curves, perturbation_curves, theme
 from ttame_book.report.drawing import architecture, architecture_parts
 from ttame_book.report.figures import cost_points, forest_plot, quality_cost, verdict_strip
@@ -101,11 +102,10 @@ def save_both(draw: Callable[..., Figure], file: Path, data: pd.DataFrame) -> No
 
 def save(figure: Figure, file: Path, data: pd.DataFrame | None = None) -> None:
     """Write a figure as SVG; where there is data, as PDF too, and the data as CSV beside it."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # it is laid out; each file would do so twice again
-    figure.savefig(file, metadata={"Date": None}, pad_inches=0.03 if data is None else 0.1)
+    box = settle(figure, 0.03 if data is None else 0.1)
+    figure.savefig(file, metadata={"Date": None}, bbox_inches=box)
     if data is not None:
-        figure.savefig(file.with_suffix(".pdf"), metadata={"CreationDate": None})
+        figure.savefig(file.with_suffix(".pdf"), metadata={"CreationDate": None}, bbox_inches=box)
         data.to_csv(file.with_suffix(".csv"), index=False)
     plt.close(figure)
 

@@ -96,7 +96,8 @@ class Browser:
     def run(self, script: str) -> Any:
         """Run JavaScript in the page and return its value, once it is there."""
         options = {"awaitPromise": True, "returnByValue": True}
-        found = self.call("Runtime.evaluate", expression=script, **options)
+        held = f"globalThis.held = {script}"  # a promise that nothing holds may be collected
+        found = self.call("Runtime.evaluate", expression=held, **options)
         assert "exceptionDetails" not in found, (script[:200], found["exceptionDetails"])
         return found["result"].get("value")
 

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from filelock import FileLock
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from papermill.models import Parameter
 from papermill.translators import PythonTranslator
 
@@ -98,14 +99,13 @@ class Run:
         A picture is written as PNG, what has lines and text (``.svg``) as SVG and as PDF; ``data``
         as CSV.
         """
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # it is laid out; each file would do so anew
         stem, suffix = os.path.splitext(name)
         names = [name, f"{stem}.pdf"] if suffix == ".svg" else [name]
+        box = settle(figure)
         for each in names:
             with atomic_path(self.folder / each) as path:
                 undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-                figure.savefig(path, metadata=undated.get(path.suffix))
+                figure.savefig(path, metadata=undated.get(path.suffix), bbox_inches=box)
         self.outputs += names
         if data is not None:
             self.save_table(data, f"{stem}.csv")
@@ -179,6 +179,13 @@ def parameters_of(notebook: Path) -> dict[str, Parameter]:
     cells = json.loads(notebook.read_text())["cells"]
     tagged = next(c for c in cells if "parameters" in c["metadata"].get("tags", []))
     return {p.name: p for p in PythonTranslator.inspect({"source": "".join(tagged["source"])})}
+
+
+def settle(figure: Figure, margin: float = 0.1) -> Bbox:
+    """Lay a figure out for all files of it; return what to save, in inches."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure.get_tightbbox().padded(margin)
 
 
 def start_run(notebook: str, namespace: dict[str, Any]) -> Run:

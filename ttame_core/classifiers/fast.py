@@ -143,10 +143,8 @@ def folded(model: nn.Module, inputs: Tensor) -> tuple[nn.Module, set[str]]:
         statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
         conv.weight, conv.bias = (nn.Parameter(t.detach(), False) for t in (weight, bias))
-        rest: nn.Module = nn.Identity()
-        if isinstance(norm, BatchNormAct2d):  # timm's, with an activation
-            rest = nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act))
-        twin.set_submodule(norm_name, rest)
+        rest = {"drop": norm.drop, "act": norm.act} if isinstance(norm, BatchNormAct2d) else {}
+        twin.set_submodule(norm_name, nn.Sequential(OrderedDict(rest)))  # of nothing, as it comes
     before, after = (unwrap_logits(each(inputs)).float() for each in (model, twin))
     if (before - after).abs().max() > CLOSE * before.abs().max():
         return model, set()  # a convolution whose output has another reader too, perhaps

@@ -70,7 +70,5 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, padding: tuple[int
             if bias is not None:
                 whole += bias  # while a cache has it
             tiled[i : i + images, y : y + lines] = whole.permute(2, 3, 0, 4, 1, 5)
-    if made.shape[2:] == (height, width):
-        return made
-    # a tensor of its own, that may be changed in place
-    return made[:, :, :height, :width].clone(memory_format=torch.channels_last)
+    exact = made.shape[2:] == (height, width)  # else a copy: no view may be changed in place
+    return made if exact else made[:, :, :height, :width].clone(memory_format=torch.channels_last)
