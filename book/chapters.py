@@ -335,8 +335,9 @@ def claims_page(folders: dict[str, Path]) -> str:
         f"```{{image}} {FIGURES}/verdicts.svg\n:alt: The verdict on each claim, with the comparison that "
         "decides it and its interval\n```\n\n"
         "*The comparison that decides each claim on photographs, in points from the claim's bound: right "
-        "of 0 is as claimed. Correlations and counts have numbers alone. The tables below count how "
-        "the comparisons came out.*\n"
+        "of 0 is as claimed. The intervals of a claim hold for all its comparisons at once, so they are "
+        "wider than elsewhere. Correlations and counts have numbers alone. The tables below count "
+        "how the comparisons came out.*\n"
         f"{details}"
     )
 

@@ -7,6 +7,8 @@ import io
 import json
 import shutil
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -21,6 +23,7 @@ from PIL import Image
 from tests.commands import ROOT
 from ttame_book.editions.counts import Work
 from ttame_book.editions.graph import STEPS
+from ttame_book.studies import exploration
 
 sys.path.append(str(ROOT / "book"))
 pages = importlib.import_module("pages")
@@ -167,6 +170,26 @@ def test_no_page_has_controls_that_need_a_kernel(project):
     of_the_project = nbformat.read(ROOT / "notebooks" / "00_explain.ipynb", 4).cells
     (own,) = (cell for cell in of_the_project if "controls" in tags(cell))
     assert "interact(" in own.source and "tried()" in own.source.partition("else:")[2]
+
+
+@pytest.mark.parametrize("session", [{}, {"JPY_SESSION_NAME": "00_explain.ipynb"}])
+def test_controls_are_made_where_a_server_opened_the_notebook_and_not_in_a_batch(
+    session, monkeypatch
+):
+    shown, made = [], []
+    monkeypatch.setattr("ipywidgets.interact", lambda call, **controls: made.append(controls))
+    names = {"photo": "mine.jpg", "explainer": "mine", "classes": ["cat"], "examples": Path("x")}
+    names |= {"display": shown.append, "explained": lambda *given: given, "environ": session}
+    names |= {"exploration": exploration, "plt": SimpleNamespace(close=int), "find_spec": find_spec}
+    cells = nbformat.read(ROOT / "notebooks" / "00_explain.ipynb", 4).cells
+    exec(next(cell.source for cell in cells if "controls" in tags(cell)), names)
+    if not session:
+        assert not made
+        assert shown == [("mine.jpg", "mine", ["cat"], keep) for keep in (None, 15)]
+        return
+    assert list(made[0]) == ["photograph", "classifier", "named", "v"] and not shown
+    names["tried"]("other.jpg", "mine", " dog, cat ,", made[0]["v"].value)
+    assert shown == [("other.jpg", "mine", ["dog", "cat"], keep) for keep in (None, 15)]
 
 
 def test_charts_are_lightened_and_photographs_are_no_png():
