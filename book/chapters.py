@@ -305,7 +305,7 @@ def claims_page(folders: dict[str, Path]) -> str:
     rows = []
     for number in first.index:
         told = [verdicts[e].set_index("number").loc[number, "verdict"] for e in editions]
-        rows.append([str(number), first.loc[number, "claim"], *told])
+        rows.append([str(number), *told, first.loc[number, "claim"]])
     details = "".join(
         f"\n## {edition[0].upper()}{edition[1:]}\n\n"
         + table(
@@ -331,7 +331,7 @@ def claims_page(folders: dict[str, Path]) -> str:
         "confirmed where one comes out otherwise, and undecided where neither holds "
         "([](measures.md)). The stand-ins on photographs are {{ stand_ins }}. RISE has {{ masks }} masks there, and "
         "claims 7 to 9 rest on trainings of {{ ablation_steps }} steps.\n\n"
-        f"{table(['claim', 'the paper says', *editions], rows)}\n"
+        f"{table(['claim', *editions, 'the paper says'], rows)}\n"
         f"```{{image}} {FIGURES}/verdicts.svg\n:alt: The verdict on each claim, with the comparison that "
         "decides it and its interval\n```\n\n"
         "*The comparison that decides each claim on photographs, in points from the claim's bound: right "

@@ -108,7 +108,8 @@ def sentence(unseen: Path) -> str:
     told = [f"{m} {counts(pd.DataFrame({'outcome': found[m]}))}" for m in found]
     return (
         f"On {max(images):,} photographs of classes left out of training, top masks, the recipe of the "
-        f"explainers that ship, against Grad-CAM and attention rollout: {'; '.join(told)}."
+        "explainers that ship, against Grad-CAM and attention rollout, counted by classifier and rival "
+        f"where both were run: {'; '.join(told)}."
     )
 
 

@@ -204,7 +204,7 @@ def test_the_page_of_claims_has_a_verdict_of_each_edition(edition):
         in text
     )
     rows = rows_of(text.split("\n## ")[0])[2:]
-    assert rows[0] == ["1", "what 1 says", "confirmed", "confirmed"]
+    assert rows[0] == ["1", "confirmed", "confirmed", "what 1 says"]
     assert [row[0] for row in rows] == [str(n) for n in range(1, 13)]
     decides = "net, AD(50): T-TAME 40.0, RISE 50.0; difference −10.0 [−12.0, −8.0]; claimed < 0"
     assert rows_of(text.split("\n## ")[1])[2] == ["1", "4", "3", "2", decides]
