@@ -157,7 +157,7 @@ def _lines(groups: Sequence[Row]) -> list[Row]:
     """
     size = len(groups[0])
     if size <= ACROSS:
-        together = ACROSS // size
+        together = ACROSS // size if size < 4 else 1  # four are large enough to look at
         starts = range(0, len(groups), together)
         return [[p for group in groups[i : i + together] for p in group] for i in starts]
     lines: list[Row] = []
