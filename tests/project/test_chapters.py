@@ -197,6 +197,15 @@ def test_a_methods_row_says_what_an_explanation_takes(edition):
     assert ["RISE", "120,000 ms · 8,001"] in rest and ["IIA", ""] in rest
 
 
+def test_trainings_of_another_length_are_told_beside_the_scores():
+    config = {"train": {"steps": 312}, "backbones": {"net": {}}}
+    methods = ["t-tame-top", "t-tame-matched", "rise"]
+    assert chapters.otherwise(config, "net", methods) == ""
+    config["trained"] = {"t-tame-matched": {"steps": 100}}
+    told = "*T-TAME, matched masks was trained for 100 steps, the others for 312.*\n"
+    assert chapters.otherwise(config, "net", methods) == told
+
+
 def test_the_page_of_claims_has_a_verdict_of_each_edition(edition):
     text = chapters.claims_page({"on photographs": edition, "in demo": edition})
     assert (

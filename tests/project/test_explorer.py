@@ -263,10 +263,10 @@ def test_every_control_is_reached_by_tab_and_changed_by_an_arrow(browser, page):
         "Array.from(document.querySelectorAll('select, input'), ({ name }) => name)"
     )
     met, drawn, changed = [], set(), 0
-    while len(met) < len(named):
+    for _ in range(5 * len(named)):
         browser.press("Tab")
         name, value, choices = browser.run(HELD)
-        if name not in named:  # a table that scrolls, the head of what is folded
+        if name not in named or len(met) == len(named):  # the rest: a table, the head of a fold
             continue
         met.append(name)
         browser.press("ArrowDown")

@@ -144,7 +144,7 @@ def folded(model: nn.Module, inputs: Tensor) -> tuple[nn.Module, set[str]]:
         weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
         conv.weight, conv.bias = (nn.Parameter(t.detach(), False) for t in (weight, bias))
         rest = {"drop": norm.drop, "act": norm.act} if isinstance(norm, BatchNormAct2d) else {}
-        twin.set_submodule(norm_name, nn.Sequential(OrderedDict(rest)))  # of nothing, as it comes
+        twin.set_submodule(norm_name, nn.Sequential(OrderedDict(rest)))  # an empty one passes on
     before, after = (unwrap_logits(each(inputs)).float() for each in (model, twin))
     if (before - after).abs().max() > CLOSE * before.abs().max():
         return model, set()  # a convolution whose output has another reader too, perhaps

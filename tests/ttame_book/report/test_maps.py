@@ -88,3 +88,11 @@ def test_images_of_several_backbones_have_each_ones_map_beside_them(tiny, noise)
             assert np.array_equal(picture, np.asarray(expected))
             assert title.replace("\n", " ") == f"tiny {titles[i]}"
     plt.close(figure)
+
+
+def test_four_pictures_have_a_line_of_their_own_and_three_share_one():
+    images = torch.rand(3, 3, 16, 16)
+    for count, lines in ((3, 3), (2, 2)):
+        figure = maps.gallery(images, {f"m{i}": images[:, 0] for i in range(count)})
+        assert {line for line, _ in drawn(figure)} == set(range(lines))
+        plt.close(figure)
