@@ -38,6 +38,7 @@ from ttame_core.metrics.measures import MASKING, ROAD
 from ttame_core.steps import training_step
 
 RESULTS = Path(__file__).parent / "results"
+MODELS = ("resnet50", "vgg16", "vit_b_16")
 PRECISIONS = ("float32", "bfloat16")
 PACKAGES = ("torch", "torchvision", "timm", "captum", "torchcam", "grad-cam")
 MASKS = {"cpu": 16}  # of RISE, an image; 128 on a GPU
@@ -228,18 +229,29 @@ def versions() -> dict[str, str]:
     return found
 
 
-def keep(described: dict[str, object], rows: list[dict], kind: str = "", **more: object) -> None:
-    """Write a table to benchmarks/results/, after its kind and the device; half of one is one too."""
+def keep(
+    described: dict[str, object],
+    rows: list[dict],
+    kind: str = "",
+    whole: bool = True,
+    **more: object,
+) -> None:
+    """Write a table to benchmarks/results/, after its kind and the device.
+
+    One that is not whole, or not yet, has a name of its own and leaves the last that is.
+    """
     RESULTS.mkdir(exist_ok=True)
     name = kind + str(described["device"]).lower().replace(" ", "-")
-    told = {**described, "rows": rows, **more}
-    (RESULTS / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
+    part = RESULTS / f"{name}.part.json"
+    part.write_text(json.dumps({**described, "rows": rows, **more}, indent=1) + "\n")
+    if whole:
+        part.replace(RESULTS / f"{name}.json")
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", default=["resnet50", "vgg16", "vit_b_16"])
+    parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--batches", nargs="+", type=int)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--limit", type=float, default=200, help="seconds after which none begins")
@@ -260,7 +272,8 @@ def main() -> None:
             break
         rows += job()
         print(pd.DataFrame(rows[-12:]).round(3).to_string(index=False), flush=True)
-        keep(described, rows)
+        keep(described, rows, whole=False)
+    keep(described, rows, whole={*MODELS} <= {*options.models})
     print(json.dumps(described))
 
 

@@ -206,7 +206,8 @@ def main() -> None:
         for against in SERIES:
             rows += measure(model, against, options.repeats, device)
             print(f"{model}, {against}", flush=True)
-            keep(described, rows, "growth-", exponents=exponents(rows))
+            keep(described, rows, "growth-", whole=False)
+    keep(described, rows, "growth-", exponents=exponents(rows))
     print(pd.DataFrame(rows).round(3).to_string(index=False))
     print(pd.DataFrame(exponents(rows)).round(2).to_string(index=False))
     print(json.dumps(described))

@@ -142,7 +142,7 @@ def main() -> None:
             table = costs(backbone, given.masks)
         else:
             rows += overheads(backbone, given.masks, given.repeats)
-            keep(described, rows, "methods-")
+            keep(described, rows, "methods-", whole=name == given.models[-1])
             table = pd.DataFrame(rows)
         print(table.to_string(index=False, float_format=lambda x: f"{x:.2f}"), flush=True)
     print(described)

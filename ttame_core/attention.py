@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from ttame_core.errors import TTAMEError, check_kind, check_number, check_whole, nearest
+from ttame_core.errors import TTAMEError, check_kind, check_known, check_number, check_whole
 from ttame_core.masking import upsample
 from ttame_core.recipes import ACTIVATIONS
 
@@ -24,17 +24,19 @@ class FeatureBranch(nn.Module):
         self, channels: int, skip: bool = True, batch_norm: bool = True, activation: str = "relu"
     ):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise TTAMEError(
-                f"activation {activation!r} is unknown; {nearest(activation, ACTIVATIONS)}"
-            )
+        check_known("activation", activation, ACTIVATIONS)
         self.conv = nn.Conv2d(channels, channels, kernel_size=1)
         self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
         self.skip = skip
         self.activation = nn.ReLU(inplace=True) if activation == "relu" else nn.Sigmoid()
 
     def forward(self, features: Tensor) -> Tensor:
-        attention = self.norm(self.conv(features))  # (B, C_i, h_i, w_i)
+        if features.is_cpu:  # all pixels at once: as a convolution, weights are read anew an image
+            pixels, kernel = features.permute(0, 2, 3, 1), self.conv.weight.flatten(1)
+            convolved = F.linear(pixels, kernel, self.conv.bias).permute(0, 3, 1, 2)
+        else:
+            convolved = self.conv(features)
+        attention = self.norm(convolved)  # (B, C_i, h_i, w_i)
         return self.activation(attention.add_(features) if self.skip else attention)
 
 

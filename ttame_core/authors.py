@@ -14,7 +14,7 @@ from torch import Tensor
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.checkpoints import load_weights, read_state
 from ttame_core.classifiers.loading import TORCHVISION, load_backbone
-from ttame_core.errors import TTAMEError, check_kind, check_whole, nearest, told
+from ttame_core.errors import TTAMEError, check_kind, check_known, check_whole, told
 from ttame_core.explainer import PATH, TTAME
 
 OWN = "file"
@@ -202,9 +202,7 @@ def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
                 f"{path} does not say its {name}, but {sorted(map(str, settings))}; expected a released T-TAME"
             )
     for name, valid in known.items():
-        value = settings[name]
-        if not isinstance(value, str) or value not in valid:
-            raise TTAMEError(f"{path}: {name} {told(value)} is unknown; {nearest(value, valid)}")
+        check_known(f"{path}: {name}", settings[name], valid)
     layers = settings["layers"]
     texts = isinstance(layers, list | tuple) and all(isinstance(each, str) for each in layers)
     if not texts or not layers:

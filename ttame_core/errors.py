@@ -52,6 +52,13 @@ def check_kind(what: str, value: Any, kinds: type | tuple[type, ...], expected: 
         raise TTAMEError(f"{what} is {told(value)}; expected {expected}")
 
 
+def check_known(what: str, value: Any, valid: Iterable[Any]) -> None:
+    """Raise a TTAMEError unless a value is one of the valid names."""
+    valid = list(valid)
+    if value not in valid:
+        raise TTAMEError(f"{what} {told(value)} is unknown; {nearest(value, valid)}")
+
+
 def check_whole(what: str, value: Any, least: int = 0, most: int | None = None) -> None:
     """Raise a TTAMEError unless a value is a whole number of a range; True is none."""
     fits = isinstance(value, Integral) and not isinstance(value, bool)

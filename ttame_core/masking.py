@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import TTAMEError, check_known
 from ttame_core.recipes import ORDERS
 
 SOFTNESS = 0.2
@@ -110,8 +110,7 @@ def mask_images(
     Tensor
         ``(B, 3, H, W)``, standardised. A TTAMEError is raised for masks of another number.
     """
-    if order not in ORDERS:
-        raise TTAMEError(f"masking order {order!r} is unknown; {nearest(order, ORDERS)}")
+    check_known("masking order", order, ORDERS)
     if masks.ndim != 3 or len(masks) != len(images):
         raise TTAMEError(
             f"masks have shape {tuple(masks.shape)}; expected ({len(images)}, h, w), one an image"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ttame_core.errors import TTAMEError, check_kind, check_number, check_whole, nearest
+from ttame_core.errors import check_kind, check_known, check_number, check_whole
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "proposed": {},
@@ -86,8 +86,7 @@ class Recipe:
         choices = {"other_classes": OTHER_CLASSES, "backbone_mode": MODES, "start": STARTS}
         choices |= {"mask": MASKS, "objective": OBJECTIVES, "optimizer": OPTIMIZERS}
         for name, valid in choices.items():
-            if (value := getattr(self, name)) not in valid:
-                raise TTAMEError(f"{name} {value!r} is unknown; {nearest(value, valid)}")
+            check_known(name, getattr(self, name), valid)
         # a single mask says nothing beside the mean of an image's masks
         for name, least in (("steps", 1), ("batch_size", 2), ("masks", 2), ("cells", 1)):
             if (value := getattr(self, name)) != "auto" or name != "batch_size":

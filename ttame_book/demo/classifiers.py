@@ -15,7 +15,7 @@ from torchvision.models.vgg import make_layers
 from torchvision.models.vision_transformer import ConvStemConfig
 
 from ttame_core.classifiers.loading import register
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import TTAMEError, check_known
 from ttame_core.images.reading import Preprocessing
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -98,8 +98,7 @@ def load_demo_backbone(name: str, weights: str | Path | None = "DEFAULT") -> nn.
     "DEFAULT" weights are the shipped ones, None random ones; else they are a safetensors file. An
     unknown name, or a file that is not there, raises a TTAMEError.
     """
-    if name not in DEMO_BACKBONES:
-        raise TTAMEError(f"demo backbone {name!r} is unknown; {nearest(name, DEMO_BACKBONES)}")
+    check_known("demo backbone", name, DEMO_BACKBONES)
     file = WEIGHTS / f"{name}.safetensors" if weights == "DEFAULT" else weights
     if file is not None and not Path(file).is_file():
         raise TTAMEError(

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ttame_book.demo.photographs import package_photographs, split_generator
-from ttame_core.errors import TTAMEError
-from ttame_core.images.folders import check_split
+from ttame_core.errors import TTAMEError, check_known
+from ttame_core.images.folders import SPLITS
 from ttame_core.images.reading import Preprocessing
 
 SHARES = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
@@ -51,7 +51,7 @@ class DigitsInPhotographs(Dataset):
     """
 
     def __init__(self, split: str, size: int | None = 1000, seed: int = 0, image_size: int = 64):
-        check_split(split)
+        check_known("split", split, SPLITS)
         size = 1000 if size is None else size
         if size < 1 or image_size < 40:
             raise TTAMEError(f"size is {size}, image_size {image_size}; expected at least 1 and 40")

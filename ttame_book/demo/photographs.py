@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ttame_core.errors import TTAMEError
-from ttame_core.images.folders import SPLITS, check_split
+from ttame_core.errors import TTAMEError, check_known
+from ttame_core.images.folders import SPLITS
 from ttame_core.images.reading import Preprocessing, random_resized, read_image
 
 PHOTOGRAPHS = (
@@ -82,7 +82,7 @@ class PackagePhotographs(Dataset):
         seed: int = 0,
         preprocessing: Preprocessing | None = None,
     ):
-        check_split(split)
+        check_known("split", split, SPLITS)
         files = sorted((package_folder("foolbox") / "data").glob("imagenet_*.jpg"))[FOOLBOX[split]]
         if split == "train":
             files = [package_folder(package) / name for package, name in PHOTOGRAPHS] + files

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from ttame_book.editions.schema import folder_name, read_yaml, validate
 from ttame_book.editions.splits import DATA, lists_of
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import TTAMEError, check_known, nearest
 from ttame_core.methods.registry import METHODS
 from ttame_core.recipes import TRAINED
 
@@ -86,8 +86,7 @@ class Configuration:
         settings = settings or {}
         root = Path(root) if root else project_root()
         names = [p.stem for p in (root / "config").glob("*.yaml") if p.stem != "schema"]
-        if name not in names:
-            raise TTAMEError(f"edition {name!r} is unknown; {nearest(name, names)}")
+        check_known("edition", name, names)
         source = f"config/{name}.yaml"
         config = read_yaml(root / source)
         validate(config, root, source)

@@ -9,9 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from ttame_book.editions.splits import lists_of
-from ttame_core.errors import TTAMEError
+from ttame_core.errors import TTAMEError, check_known
 from ttame_core.images.decoding import printable
-from ttame_core.images.folders import ImageFolder, check_split, read_list
+from ttame_core.images.folders import SPLITS, ImageFolder, read_list
 from ttame_core.images.listing import identity, image_files
 from ttame_core.images.reading import Preprocessing, random_resized, to_tensor
 
@@ -42,7 +42,7 @@ def open_split(
         For what `ImageFolder` and `read_list` refuse, where a link makes a file a part of both
         folders, and where two lists name one image.
     """
-    check_split(split)
+    check_known("split", split, SPLITS)
     folder = root / spec["root"] / ("train" if split == "train" else "val")
     part, listed = None, None
     if split == "train":

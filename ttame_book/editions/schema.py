@@ -11,7 +11,7 @@ import yaml
 from PIL.Image import Resampling
 
 from ttame_book.editions.splits import DATA
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import TTAMEError, check_known, nearest
 from ttame_core.methods.registry import METHODS, OF_LIBRARIES
 from ttame_core.recipes import (
     CROP_MODES,
@@ -97,10 +97,7 @@ def validate(config: Any, root: Path, source: str) -> None:
     if not any(entry.get("scored", True) for entry in config["backbones"].values()):
         raise TTAMEError(f"{source}, backbones: none is scored; expected one, for the tables")
     for place, kind, name, valid in _references(config):
-        if name not in valid:
-            raise TTAMEError(
-                f"{source}, {place}: {kind} {name!r} is unknown; {nearest(name, valid)}"
-            )
+        check_known(f"{source}, {place}: {kind}", name, valid)
     _check_folders(config["backbones"], source)
     for place, size, data, count in _batches(config):
         if size > count:

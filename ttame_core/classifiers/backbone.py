@@ -26,7 +26,7 @@ from ttame_core.classifiers.taps import (
     prefix_tokens,
     to_grid,
 )
-from ttame_core.errors import NotServedError, TTAMEError, check_kind, nearest
+from ttame_core.errors import NotServedError, TTAMEError, check_kind, check_known, nearest
 from ttame_core.images.reading import Preprocessing, Transform, check_at_hand, read_image
 from ttame_core.masking import mask_images
 from ttame_core.recipes import ORDERS
@@ -136,8 +136,7 @@ class Backbone(nn.Module):
         patches = math.prod(self.shapes[-1][1:])
         self.prefix_tokens: int = last.shape[1] - patches if self.tokens else 0
         self.masking = masking or ("standardised" if self.tokens else "image")
-        if self.masking not in ORDERS:
-            raise TTAMEError(f"masking {masking!r} is unknown; {nearest(self.masking, ORDERS)}")
+        check_known("masking", self.masking, ORDERS)
         self.eval()
 
     def train(self, mode: bool = True) -> "Backbone":

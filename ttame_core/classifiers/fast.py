@@ -15,7 +15,7 @@ from ttame_core.classifiers.hooks import hooked, listened_to, unwrap_logits
 from ttame_core.classifiers.packed import pack
 from ttame_core.classifiers.probe import frozen_twin
 from ttame_core.classifiers.taps import blank
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import check_known
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 """``auto`` is bfloat16 on GPUs that have it, and the weights' own precision elsewhere."""
@@ -37,10 +37,7 @@ class Fast:
     """
 
     def __init__(self, precision: str = "auto"):
-        if precision not in PRECISIONS:
-            raise TTAMEError(
-                f"precision {precision!r} is unknown; {nearest(precision, PRECISIONS)}"
-            )
+        check_known("precision", precision, PRECISIONS)
         self.precision = precision
         self._running: nn.Module | None = None
         self._source: nn.Module | None = None

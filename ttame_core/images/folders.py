@@ -235,12 +235,6 @@ def evenly(images: Any, count: int) -> Subset:
     return Subset(images, np.sort(order[:count]).tolist())
 
 
-def check_split(split: str) -> None:
-    """Raise a TTAMEError unless the split is known."""
-    if split not in SPLITS:
-        raise TTAMEError(f"split {split!r} is unknown; {nearest(split, SPLITS)}")
-
-
 def find_photos(places: Sequence[Path], report: Report = refuse) -> list[tuple[Path, Path]]:
     """List image files, those given and those in folders given, each with a name for its outputs.
 

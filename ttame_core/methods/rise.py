@@ -12,10 +12,10 @@ from ttame_core.classifiers.fast import batch_that_suits
 from ttame_core.errors import (
     TTAMEError,
     check_kind,
+    check_known,
     check_number,
     check_seed,
     check_whole,
-    nearest,
 )
 from ttame_core.masking import mask_images, minmax, smooth_masks
 from ttame_core.methods import Method
@@ -53,8 +53,7 @@ def rise(
     if p in (0, 1):
         raise TTAMEError(f"p is {p}; expected a probability between 0 and 1, neither of them")
     check_kind("logits", logits, bool, "True or False")
-    if masking is not None and masking not in ORDERS:
-        raise TTAMEError(f"masking {masking!r} is unknown; {nearest(masking, ORDERS)}")
+    check_known("masking", masking, (None, *ORDERS))
     generator = torch.Generator().manual_seed(seed)
     grids = (torch.rand(masks, cells, cells, generator=generator) < p).float()
     shifts = torch.rand(masks, 2, generator=generator)

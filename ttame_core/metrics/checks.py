@@ -11,14 +11,7 @@ from torch import Tensor
 
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.checks import check_backbone, check_chunk
-from ttame_core.errors import (
-    TTAMEError,
-    check_kind,
-    check_number,
-    check_seed,
-    nearest,
-    told,
-)
+from ttame_core.errors import TTAMEError, check_kind, check_known, check_number, check_seed, told
 from ttame_core.images.reading import check_images
 from ttame_core.metrics.adapters import found, of_quantus
 from ttame_core.metrics.measures import MEASURES
@@ -92,8 +85,7 @@ def check_measures(measures: Any) -> None:
                     f"v of the measure {name!r} is {told(percentages)}; it has none: give [100]"
                 )
             continue
-        if name not in askable:
-            raise TTAMEError(f"measure {name!r} is unknown; {nearest(name, askable)}")
+        check_known("measure", name, askable)
         what = f"v of the measure {name!r}"
         several = isinstance(percentages, Sequence) or (
             isinstance(percentages, np.ndarray) and percentages.ndim == 1

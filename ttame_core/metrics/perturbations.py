@@ -9,7 +9,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.fast import batch_that_suits
-from ttame_core.errors import TTAMEError, nearest
+from ttame_core.errors import check_known
 from ttame_core.masking import check_percentage, enlarged, mask_images, ranks
 from ttame_core.metrics.imputation import impute
 from ttame_core.metrics.measures import check_maps
@@ -42,8 +42,7 @@ def perturbed_confidences(
     """
     wanted = list(dict.fromkeys(perturbations))
     for kind, v in wanted:
-        if kind not in KINDS:
-            raise TTAMEError(f"perturbation {kind!r} is unknown; {nearest(kind, KINDS)}")
+        check_known("perturbation", kind, KINDS)
         check_percentage(v)
     check_maps(maps, len(images))
     scores: dict[tuple[str, float], list[Tensor]] = {key: [] for key in wanted}
