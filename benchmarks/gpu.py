@@ -35,7 +35,7 @@ from ttame_core.errors import TTAMEError
 from ttame_core.images.batches import endless_batches
 from ttame_core.metrics.costs import timed
 from ttame_core.metrics.measures import MASKING, ROAD
-from ttame_core.steps import training_step
+from ttame_core.steps import optimizer_of, training_step
 
 RESULTS = Path(__file__).parent / "results"
 MODELS = ("resnet50", "vgg16", "vit_b_16")
@@ -78,7 +78,7 @@ def peak(function: Callable[[], object]) -> float:
 def step(explainer: tt.TTAME, images: torch.Tensor, others: str = "in-batch") -> Callable[[], None]:
     """One training step of the paper's recipe on a batch that is ready."""
     recipe = tt.Recipe(steps=1, batch_size=max(2, len(images)), other_classes=others)
-    optimizer = torch.optim.SGD(explainer.attention.parameters(), 1e-3, 0.9, nesterov=True)
+    optimizer = optimizer_of(explainer.attention, recipe)
 
     def once() -> None:
         explainer.attention.train()

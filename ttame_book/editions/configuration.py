@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from ttame_book.editions.schema import folder_name, read_yaml, validate
 from ttame_book.editions.splits import DATA, lists_of
-from ttame_core.errors import TTAMEError, check_known, nearest
+from ttame_core.errors import TTAMEError, check_known
 from ttame_core.methods.registry import METHODS
 from ttame_core.recipes import TRAINED
 
@@ -244,12 +244,8 @@ class Configuration:
 
     def entry(self, backbone: str) -> dict[str, Any]:
         """Settings of one of the edition's backbones; a TTAMEError is raised if it is none."""
-        own = self.config["backbones"]
-        if backbone not in own:
-            raise TTAMEError(
-                f"backbone {backbone!r} is unknown to edition {self.name}; {nearest(backbone, own)}"
-            )
-        return own[backbone]
+        check_known(f"edition {self.name}: backbone", backbone, self.config["backbones"])
+        return self.config["backbones"][backbone]
 
 
 def overrule(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

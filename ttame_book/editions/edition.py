@@ -20,7 +20,7 @@ from ttame_core.authors import OWN, Released, read_released
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.classifiers.heads import head_of, warm_backbone
 from ttame_core.classifiers.loading import known_names, load_backbone
-from ttame_core.errors import NotServedError, TTAMEError, nearest
+from ttame_core.errors import NotServedError, TTAMEError, check_known
 from ttame_core.explainer import TTAME
 from ttame_core.progress import Tell
 from ttame_core.recipes import TRAINED, VARIANTS, LossWeights, Recipe
@@ -40,10 +40,7 @@ class Edition(Configuration):
             return own[backbone]
         photographs = [k for k, v in self.config["data"].items() if v["kind"] != "digits"]
         valid = [*own, *(of_imagenet() if photographs else [])]
-        if backbone.removeprefix("timm/") not in valid:
-            raise TTAMEError(
-                f"backbone {backbone!r} is unknown to edition {self.name}; {nearest(backbone, valid)}"
-            )
+        check_known(f"edition {self.name}: backbone", backbone.removeprefix("timm/"), valid)
         return {"data": photographs[0]}
 
     def backbone(self, name: str, taps: Any = None, masking: str | None = None) -> Backbone:

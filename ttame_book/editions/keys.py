@@ -71,18 +71,7 @@ def maps_key(edition: "Configuration", backbone: str, made_by: str, settings: An
 
 
 def closure(code: Iterable[str | Path]) -> dict[str, str]:
-    """Find modules and notebooks with all that they import, and their code without words.
-
-    Parameters
-    ----------
-    code : iterable of str or Path
-        See `result_key`.
-
-    Returns
-    -------
-    dict of str to str
-        Code by module, or by the notebook's name.
-    """
+    """Find `result_key`'s code with all that it imports: by module or notebook, without words."""
     found: dict[str, str] = {}
     waiting = list(code)
     while waiting:

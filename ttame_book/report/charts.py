@@ -71,10 +71,7 @@ def measure_bars(scores: pd.DataFrame, roles: Mapping[str, str]) -> Figure:
 def similarity_bars(scores: pd.DataFrame) -> Figure:
     """Draw how similar maps are to the original ones, with intervals, a row for each part.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        One row per image: method (the part randomised), measure, v, value in [-1, 1].
+    Scores have a row an image: method (the part randomised), measure, v, value in [-1, 1].
     """
     return _bars(_titled(scores, False), 2, (None, 1))
 

@@ -1,7 +1,8 @@
 """The figures that answer: forest plots, quality for cost, verdicts with their intervals.
 
-``roles`` are, for each classifier, the methods that are in colour, as `names.cast_roles` finds
-them.
+``roles`` are, for each classifier in the order of the panels, the methods that are in colour, as
+`names.cast_roles` finds them. ``narrow`` is for a small screen: panels, or words and intervals, are
+below each other.
 """
 
 import textwrap
@@ -48,22 +49,10 @@ def forest_plot(
 ) -> Figure:
     """Draw T-TAME's paired difference to each rival with its interval, a panel a classifier.
 
-    Marks are the paper's recipe and the best variant, filled where the difference is significant
-    at 5 % after correction. Where rivals of a panel are compared on different numbers of images,
-    the smaller ones are beside their rows.
-
-    Parameters
-    ----------
-    differences : DataFrame
-        As `intervals.paired_differences` returns it.
-    measure : str
-        Measure drawn; its direction says which side is T-TAME's.
-    v : float
-        Its percentage.
-    roles : mapping
-        By classifier, in the order of the panels.
-    narrow : bool
-        For a small screen: panels below each other.
+    Takes what `intervals.paired_differences` returns, and of it one measure at its percentage.
+    Marks are the paper's recipe and the best variant, filled where the difference is significant at
+    5 % after correction. Where rivals of a panel are compared on different numbers of images, the
+    smaller ones are beside their rows.
     """
     chosen = differences[(differences["measure"] == measure) & (differences["v"] == v)]
     rivals = _rival_rows(chosen["rival"])
@@ -136,19 +125,9 @@ def quality_cost(
 ) -> Figure:
     """Draw AD(50) over what one explanation costs, a panel a classifier, a point a method.
 
-    Methods that have a role are in colour, the other rivals grey. Controls, and variants of T-TAME
-    without a role, are left out.
-
-    Parameters
-    ----------
-    means : DataFrame
-        As `intervals.means_table` returns it by backbone and method.
-    costs : DataFrame
-        Columns backbone, method and equivalents: the arithmetic in forward passes.
-    roles : mapping
-        By classifier, in the order of the panels.
-    narrow : bool
-        For a small screen: panels below each other.
+    Takes `intervals.means_table` by backbone and method, and costs with columns backbone, method
+    and equivalents: the arithmetic in forward passes. Methods that have a role are in colour, the
+    other rivals grey. Controls, and variants of T-TAME without a role, are left out.
     """
     points = cost_points(means, costs)
     figure, axes = _panels(roles, 3.4 if narrow else 3.9, narrow)
@@ -187,15 +166,9 @@ def cost_points(means: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
 def verdict_strip(deciding: pd.DataFrame, narrow: bool = False) -> Figure:
     """Draw the verdict on each claim with the comparison that decides, a row a claim.
 
-    Intervals in points are drawn on one axis, from the claim's bound at 0: to the right is what
-    the paper claims. All numbers are below the row's title.
-
-    Parameters
-    ----------
-    deciding : DataFrame
-        As `verdicts.deciding_comparisons` returns it.
-    narrow : bool
-        For a small screen: the intervals below the words, not beside them.
+    Takes what `verdicts.deciding_comparisons` returns. Intervals in points are drawn on one axis,
+    from the claim's bound at 0: to the right is what the paper claims. All numbers are below the
+    row's title.
     """
     left, high = (0.05, 0.86) if narrow else (0.56, 0.6)  # the axis' begin, and inches of a row
     lines, level, reach = ((-0.36, -0.15, 0.06), 0.31, 0.15) if narrow else ((-0.3, 0, 0.3), 0, 0.5)

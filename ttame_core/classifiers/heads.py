@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ttame_core.classifiers.backbone import Backbone
-from ttame_core.classifiers.hooks import capture, hooked, unwrap_features
+from ttame_core.classifiers.hooks import capture, hooked
 from ttame_core.errors import NotServedError, TTAMEError
 
 
@@ -48,14 +48,8 @@ def patches_reach(backbone: Backbone) -> dict[str, bool]:
 
     They do where what goes into the head has a gradient that is not 0 at a patch.
     """
-    outputs: dict[str, Any] = {}
     taken: list[Tensor] = []
-    names = {module: name for name, module in backbone.model.named_modules() if name}
-
-    def keep(module: nn.Module, args: tuple, output: Any) -> None:
-        outputs.pop(names[module], None)
-        outputs[names[module]] = unwrap_features(output)
-
+    names = [name for name, _ in backbone.model.named_modules() if name]
     try:
         # not its output: a head at its beginning may be all zeros
         listen = {head_of(backbone): lambda head, given, output: taken.append(given[0])}
@@ -64,7 +58,8 @@ def patches_reach(backbone: Backbone) -> dict[str, bool]:
     size = backbone.preprocessing.image_size
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, 3, size, size, generator=generator).to(backbone.mean)
-    with torch.enable_grad(), backbone.held(), hooked(dict.fromkeys(names, keep)), hooked(listen):
+    listening = capture(backbone.model, names, copied=False)
+    with torch.enable_grad(), backbone.held(), listening as outputs, hooked(listen):
         logits = backbone(image.requires_grad_())
     read = taken[-1] if taken else logits
     layers = {n: o for n, o in outputs.items() if isinstance(o, Tensor) and o.ndim == 3}

@@ -51,7 +51,9 @@ def listened_to(modules: Iterable[nn.Module]) -> bool:
 
 
 @contextmanager
-def capture(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Any]]:
+def capture(
+    model: nn.Module, layers: Iterable[str], copied: bool = True
+) -> Iterator[dict[str, Any]]:
     """Collect the outputs of layers by their names, in the order in which they last run."""
     outputs: dict[str, Any] = {}
 
@@ -59,8 +61,8 @@ def capture(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Any]]
         def keep(module: nn.Module, args: tuple, output: Any) -> None:
             output = unwrap_features(output)
             outputs.pop(layer, None)  # of several calls the last counts, in its place in the order
-            # copied: a ReLU behind the layer may work in place
-            outputs[layer] = output.clone() if isinstance(output, Tensor) else output
+            # a ReLU behind the layer may work in place
+            outputs[layer] = output.clone() if copied and isinstance(output, Tensor) else output
 
         return keep
 
@@ -118,6 +120,30 @@ def replaced_output(
 
     with hooked({layer: hook}):
         yield
+
+
+def makers(model: nn.Module, inputs: Tensor) -> list[tuple[nn.Module, Any, Any]]:
+    """List the modules that run: each with that whose output it is given, and that of its own.
+
+    It is None for an input that no module gave, or that something wrote into since. Of an output
+    that a module passes on, or of which it is only the end, the maker is another.
+    """
+    made: dict[int, tuple[Any, Any, int]] = {}  # outputs are held, so that no number comes twice
+    runs = []
+
+    def maker(value: Any, writes: int = 0) -> Any:
+        module, _, version = made.get(id(value), (None, None, 0))
+        return module if module and value._version == version + writes else None
+
+    def keep(module: nn.Module, args: tuple, output: Any) -> None:
+        given = maker(args[0], bool(getattr(module, "inplace", False))) if args else None
+        if isinstance(output, Tensor) and maker(output) is None:
+            made[id(output)] = module, output, output._version
+        runs.append((module, given, maker(output)))
+
+    with hooked(dict.fromkeys(model.modules(), keep)):
+        model(inputs)
+    return runs
 
 
 def unwrap_logits(output: Any) -> Any:

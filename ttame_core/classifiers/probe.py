@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ttame_core.classifiers.hooks import counted_calls, hooked, unwrap_features, unwrap_logits
+from ttame_core.classifiers.hooks import capture, counted_calls, hooked, unwrap_logits
 from ttame_core.errors import TTAMEError
 
 HEADS = ("Addmm", "Mm", "Bmm", "Mul", "Unsafe", "Convolution", "Einsum")
@@ -87,25 +87,16 @@ def probe(model: nn.Module, images: Tensor, taps: Sequence[str], name: str) -> P
     Raises a TTAMEError unless the result is two rows of at least two finite logits, no
     probabilities, a gradient reaches the images and every tap, and there is a head.
     """
-    outputs: dict[str, Any] = {}
     ran: list[nn.Module] = []
-
-    def keep(layer: str):
-        def hook(module: nn.Module, args: tuple, output: Any) -> None:
-            outputs.pop(layer, None)
-            outputs[layer] = unwrap_features(output)
-
-        return hook
-
     buffers = {n: b.clone() for n, b in model.named_buffers()}
     # an owner may wrap his classifier while gradients are off
     with torch.inference_mode(False), torch.enable_grad():
         images = images.clone().requires_grad_()
-        listen: dict[nn.Module, Any] = {model.get_submodule(tap): keep(tap) for tap in taps}
         leaves = dict.fromkeys(
             filter(is_leaf, model.modules()), lambda module, *_: ran.append(module)
         )
-        with counted_calls(model) as calls, hooked(listen), hooked(leaves):
+        listening = capture(model, taps, copied=False)
+        with counted_calls(model) as calls, listening as outputs, hooked(leaves):
             logits = unwrap_logits(run(model, images, name))
         check_logits(logits, model, name)
         if logits.is_meta:

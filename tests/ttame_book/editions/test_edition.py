@@ -105,6 +105,6 @@ def test_retrained_weights_are_taken_where_they_are(tmp_path):
 
 def test_a_classifier_of_digits_is_none_for_photographs():
     edition = tb.Edition.read("imagenette")
-    with pytest.raises(tt.TTAMEError, match="'demo_vit' is unknown to edition imagenette"):
+    with pytest.raises(tt.TTAMEError, match="edition imagenette: backbone 'demo_vit' is unknown"):
         edition.entry("demo_vit")
     assert edition.entry("resnet50") == {"data": "imagenette"}
