@@ -273,7 +273,8 @@ def main() -> None:
         rows += job()
         print(pd.DataFrame(rows[-12:]).round(3).to_string(index=False), flush=True)
         keep(described, rows, whole=False)
-    keep(described, rows, whole={*MODELS} <= {*options.models})
+    else:
+        keep(described, rows, whole={*MODELS} <= {*options.models})
     print(json.dumps(described))
 
 

@@ -56,7 +56,8 @@ def check_known(what: str, value: Any, valid: Iterable[Any]) -> None:
     """Raise a TTAMEError unless a value is one of the valid names."""
     valid = list(valid)
     if value not in valid:
-        raise TTAMEError(f"{what} {told(value)} is unknown; {nearest(value, valid)}")
+        name = repr(value) if isinstance(value, str) else told(value)  # a name as it was given
+        raise TTAMEError(f"{what} {name} is unknown; {nearest(value, valid)}")
 
 
 def check_whole(what: str, value: Any, least: int = 0, most: int | None = None) -> None:

@@ -40,7 +40,8 @@ class Edition(Configuration):
             return own[backbone]
         photographs = [k for k, v in self.config["data"].items() if v["kind"] != "digits"]
         valid = [*own, *(of_imagenet() if photographs else [])]
-        check_known(f"edition {self.name}: backbone", backbone.removeprefix("timm/"), valid)
+        if backbone.removeprefix("timm/") not in valid:
+            check_known(f"edition {self.name}: backbone", backbone, valid)
         return {"data": photographs[0]}
 
     def backbone(self, name: str, taps: Any = None, masking: str | None = None) -> Backbone:

@@ -1,7 +1,7 @@
 """A frozen classifier made cheaper: batch norms folded, layers packed, reduced precision."""
 
 import math
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,14 +11,16 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ttame_core.classifiers.hooks import listened_to, makers, unwrap_logits
-from ttame_core.classifiers.packed import CLOSE, pack, rectify
+from ttame_core.classifiers.hooks import hooked, listened_to, unwrap_logits
+from ttame_core.classifiers.packed import pack
 from ttame_core.classifiers.probe import frozen_twin
 from ttame_core.classifiers.taps import blank
-from ttame_core.errors import check_known
+from ttame_core.errors import TTAMEError, check_known
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 """``auto`` is bfloat16 on GPUs that have it, and the weights' own precision elsewhere."""
+CLOSE = 1e-4
+"""How far logits of the folded classifier may be from its own, in shares of the largest."""
 
 
 class Fast:
@@ -52,8 +54,16 @@ class Fast:
     def running(
         self, model: nn.Module, size: int, layers: Iterable[str] = (), frozen: bool = True
     ) -> Iterator[nn.Module]:
-        """Choose what runs, and is listened to, in the block and in those inside it; see `of`."""
+        """Choose what runs, and is listened to, in the block and in those inside it; see `of`.
+
+        Raises a TTAMEError where a block around it has chosen what cannot be listened to here.
+        """
         outer = self._running
+        if outer is not None and outer is self._twin and not self._lacking.isdisjoint(layers):
+            raise TTAMEError(
+                f"the layers {sorted(self._lacking.intersection(layers))} are folded into others where another layer's "
+                "output is replaced; tap them outside of that block"
+            )
         self._running = outer or (self.of(model, size, layers) if frozen else model)
         try:
             yield self._running
@@ -119,7 +129,6 @@ def cheaper(model: nn.Module, size: int, dtype: torch.dtype) -> tuple[nn.Module,
     twin.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if inputs.is_cpu:
         pack(twin)
-        lacking = lacking | rectify(twin, inputs.to(dtype))
     return twin, lacking
 
 
@@ -144,22 +153,30 @@ def folded(model: nn.Module, inputs: Tensor) -> tuple[nn.Module, set[str]]:
     before, after = (unwrap_logits(each(inputs)).float() for each in (model, twin))
     if (before - after).abs().max() > CLOSE * before.abs().max():
         return model, set()  # a convolution whose output has another reader too, perhaps
-    return twin, set(pairs)
+    taken = {model.get_submodule(name) for name in pairs}  # by all names that they have
+    return twin, {n for n, m in model.named_modules(remove_duplicate=False) if m in taken}
 
 
 def batch_norms_behind(model: nn.Module, inputs: Tensor) -> dict[str, str]:
     """Find the convolutions whose output goes straight into a batch norm, each run once."""
-    named = {module: name for name, module in model.named_modules()}
-    runs = makers(model, inputs)
-    often = Counter(module for module, *_ in runs)
-    return {
-        named[conv]: named[norm]
-        for norm, conv, _ in runs
-        if foldable(norm)
-        and isinstance(conv, nn.Conv2d)
-        and often[conv] == often[norm] == 1
-        and not hasattr(conv, "parametrizations")
-    }
+    kinds = nn.Conv2d, nn.BatchNorm2d
+    named: dict[Any, str] = {m: name for name, m in model.named_modules() if isinstance(m, kinds)}
+    runs: list[tuple[nn.Module, Any, Any]] = []
+
+    def keep(module: nn.Module, args: tuple, output: Any) -> None:
+        runs.append((module, args[0], output))
+
+    with hooked(dict.fromkeys(named, keep)):
+        model(inputs)
+    made_by = {id(output): module for module, _, output in runs if isinstance(module, nn.Conv2d)}
+    modules = [module for module, *_ in runs]
+    pairs = {}
+    for norm, taken, _ in runs:
+        conv = made_by.get(id(taken))
+        once = conv is not None and modules.count(conv) == modules.count(norm) == 1
+        if once and foldable(norm) and not hasattr(conv, "parametrizations"):
+            pairs[named[conv]] = named[norm]
+    return pairs
 
 
 def foldable(norm: nn.Module) -> bool:

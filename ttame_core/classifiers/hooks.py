@@ -122,30 +122,6 @@ def replaced_output(
         yield
 
 
-def makers(model: nn.Module, inputs: Tensor) -> list[tuple[nn.Module, Any, Any]]:
-    """List the modules that run: each with that whose output it is given, and that of its own.
-
-    It is None for an input that no module gave, or that something wrote into since. Of an output
-    that a module passes on, or of which it is only the end, the maker is another.
-    """
-    made: dict[int, tuple[Any, Any, int]] = {}  # outputs are held, so that no number comes twice
-    runs = []
-
-    def maker(value: Any, writes: int = 0) -> Any:
-        module, _, version = made.get(id(value), (None, None, 0))
-        return module if module and value._version == version + writes else None
-
-    def keep(module: nn.Module, args: tuple, output: Any) -> None:
-        given = maker(args[0], bool(getattr(module, "inplace", False))) if args else None
-        if isinstance(output, Tensor) and maker(output) is None:
-            made[id(output)] = module, output, output._version
-        runs.append((module, given, maker(output)))
-
-    with hooked(dict.fromkeys(model.modules(), keep)):
-        model(inputs)
-    return runs
-
-
 def unwrap_logits(output: Any) -> Any:
     """Take the logits out of what a classifier returns: an object's, or the first of a tuple."""
     if isinstance(output, Mapping) and "logits" in output:

@@ -5,7 +5,6 @@ run at two thirds of oneDNN's speed. Gradients reach inputs alone: frozen weight
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -16,11 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ttame_core.classifiers import winograd
-from ttame_core.classifiers.hooks import makers, unwrap_logits
 
-CLOSE = 1e-4
-"""How far logits of a cheaper classifier may be from its own, in shares of the largest."""
-CEILINGS = {nn.ReLU: math.inf, nn.ReLU6: 6.0}
 FEW = 4
 """Channels of an image, or so: the gradient of a strided convolution is slow there."""
 
@@ -39,59 +34,17 @@ def pack(model: nn.Module) -> None:
             module._packed = {}  # type: ignore[assignment]
 
 
-def rectify(model: nn.Module, inputs: Tensor) -> set[str]:
-    """Let packed convolutions do what a ReLU right behind them would, while a cache has it.
-
-    Takes standardised images ``(2, 3, H, W)`` to find the pairs by, and to compare logits: where
-    they change, none does. Names the layers that give something else now. The ReLUs stay, for what
-    else they are called with.
-    """
-    runs = makers(model, inputs)
-    read: dict[Any, list[Any]] = {conv: [] for conv, *_ in runs if isinstance(conv, PackedConv2d)}
-    for module, conv, _ in runs:
-        if type(module) in CEILINGS and conv in read:
-            read[conv].append(type(module))
-    often = Counter(module for module, *_ in runs)
-    chosen = {conv for conv in read if len(read[conv]) == often[conv] and len({*read[conv]}) == 1}
-    before = unwrap_logits(model(inputs)).float()
-    for conv in chosen:
-        conv.ceiling = CEILINGS[read[conv][0]]
-    for module in model.modules():
-        module.__class__ = PASSING.get(type(module), type(module))
-    if (unwrap_logits(model(inputs)).float() - before).abs().max() > CLOSE * before.abs().max():
-        for conv in chosen:  # something else reads what one gives, too
-            conv.ceiling = None
-        return set()
-    changed = {module for module, _, maker in runs if maker in chosen}
-    return {name for name, module in model.named_modules() if module in changed}
-
-
-class Passing(nn.Module):
-    """A ReLU that passes on what a convolution has rectified."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Activate."""
-        return x if x.__dict__.pop("rectified", False) else super().forward(x)
-
-
-PASSING = {kind: type(kind.__name__, (Passing, kind), {}) for kind in CEILINGS}
-
-
 class PackedConv2d(nn.Conv2d):
     """A convolution of ``(B, C, H, W)``."""
 
     _packed: dict[str, Tensor]
-    ceiling: float | None = None
-    """Where it rectifies, the largest number that it gives."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
         named = self.padding_mode != "zeros" or isinstance(self.padding, str)
         if named or x.ndim != 4 or not served(x, self.weight):
             return super().forward(x)
-        made: Any = Packed.apply(x, self) if wants_gradient(x) else self.run(x)
-        made.rectified = self.ceiling is not None
-        return made
+        return Packed.apply(x, self) if wants_gradient(x) else self.run(x)
 
     def run(self, x: Tensor) -> Tensor:
         """Convolve where no gradient is wanted."""
@@ -156,7 +109,6 @@ class PackedConv2d(nn.Conv2d):
     ) -> Tensor:
         """Convolve with kernels that are packed when they are first asked for."""
         padding, *rest = how  # stride, dilation, groups
-        ceiling = self.ceiling if key == "forward" else None
         quick = winograd.pays(self.weight, *rest)
         x = x.contiguous(memory_format=torch.channels_last)
         if key not in self._packed:
@@ -166,11 +118,9 @@ class PackedConv2d(nn.Conv2d):
                 winograd.transformed(dense) if quick else pack_kernel(dense, *how, list(x.shape))
             )
         if quick:
-            return winograd.convolve(x, self._packed[key], bias, ceiling, padding)
-        behind = "none" if ceiling is None else "relu" if ceiling == math.inf else "hardtanh"
-        limits = [0.0, ceiling] if behind == "hardtanh" else []
+            return winograd.convolve(x, self._packed[key], bias, padding)
         convolve = torch.ops.mkldnn._convolution_pointwise
-        return convolve(x, self._packed[key], bias, *how, behind, limits, "")
+        return convolve(x, self._packed[key], bias, *how, "none", [], "")
 
 
 class PackedLinear(nn.Linear):
@@ -226,17 +176,12 @@ class Packed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: Any) -> Tensor:
-        ctx.layer, ctx.shape, ctx.ceiling = layer, x.shape, getattr(layer, "ceiling", None)
-        made = layer.run(x)
-        if ctx.ceiling is not None:
-            ctx.save_for_backward(made)
-        return made
+        ctx.layer, ctx.shape = layer, x.shape
+        return layer.run(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        if ctx.ceiling is not None:
-            grad = torch.ops.aten.hardtanh_backward(grad, *ctx.saved_tensors, 0, ctx.ceiling)
         return ctx.layer.gradient(grad, ctx.shape), None
 
 

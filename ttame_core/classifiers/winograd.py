@@ -40,13 +40,8 @@ def transformed(weight: Tensor) -> Tensor:
     return places.flatten(0, 1).to(weight.dtype).contiguous()
 
 
-def convolve(
-    x: Tensor, kernels: Tensor, bias: Tensor | None, ceiling: float | None, padding: tuple[int, int]
-) -> Tensor:
-    """Convolve ``(B, C, H, W)`` with transformed kernels, zeros put at each side.
-
-    With a ceiling, what comes out is cut off at 0 and at that.
-    """
+def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+    """Convolve ``(B, C, H, W)`` with transformed kernels, zeros put at each side."""
     below, beside = padding
     channels, outputs = kernels.shape[1:]
     height, width = x.shape[2] + 2 * below - 2, x.shape[3] + 2 * beside - 2
@@ -72,10 +67,8 @@ def convolve(
             places = (tile @ places).view(36, -1, channels)
             products = torch.bmm(places, kernels).view(36, -1)  # (36, n * m * across * O)
             whole = (result @ products).view(4, 4, n, m, across, outputs)
-            if bias is not None:  # these two while a cache has it
-                whole += bias
-            if ceiling is not None:
-                whole.clamp_(0, ceiling)
+            if bias is not None:
+                whole += bias  # while a cache has it
             tiled[i : i + images, y : y + lines] = whole.permute(2, 3, 0, 4, 1, 5)
     exact = made.shape[2:] == (height, width)  # else a copy: no view may be changed in place
     return made if exact else made[:, :, :height, :width].clone(memory_format=torch.channels_last)

@@ -84,6 +84,37 @@ def test_a_tapped_convolution_is_heard_as_it_is():
     assert (folded_away - features[1]).abs().max() < 1e-4 * features[1].abs().max()
 
 
+def test_a_convolution_is_heard_as_it_is_by_any_of_its_names():
+    class TwoNames(TwoReaders):
+        def __init__(self):
+            super().__init__()
+            self.features = nn.Sequential(self.conv)
+
+        def forward(self, x):
+            return self.head(self.norm(self.features(x)).relu().mean((2, 3)))
+
+    torch.manual_seed(0)
+    model = unsettled(TwoNames())
+    backbone = tt.Backbone(model, ["norm"], preprocessing=Preprocessing(**SMALL))
+    assert not norms(twin_of(backbone))
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = model.eval().conv(backbone.standardise(images))
+    for name in ("conv", "features.0"):
+        assert torch.allclose(backbone.output_of(name, images), expected, atol=1e-4)
+
+
+def test_a_folded_convolution_is_not_heard_where_another_layer_is_replaced():
+    backbone = small("resnet18").with_taps(["layer2.0.conv1", "layer4"])
+    images = torch.rand(2, 3, 64, 64)
+    with (
+        backbone.replaced("layer4", lambda output: output),
+        pytest.raises(tt.TTAMEError, match=r"\['layer2.0.conv1'\] are folded into others"),
+    ):
+        backbone.features(images)
+    assert len(backbone.features(images)[1]) == 2
+
+
 def test_what_listens_to_a_module_of_the_classifier_hears_it():
     backbone, heard = small("resnet18"), []
     handle = backbone.model.layer1[0].bn1.register_forward_hook(lambda *_: heard.append(1))

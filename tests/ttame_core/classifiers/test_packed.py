@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ttame_core.classifiers import winograd
-from ttame_core.classifiers.packed import PackedConv2d, pack, rectify
+from ttame_core.classifiers.packed import pack
 
 CONVOLUTIONS = {
     "3 x 3": dict(kernel_size=3, padding=1),
@@ -131,84 +130,6 @@ def test_what_changes_a_packed_output_in_place_does_not_hurt_the_gradient():
     torch.manual_seed(0)
     assert_the_same(nn.Sequential(nn.Linear(6, 6), nn.ReLU(inplace=True), nn.Linear(6, 6)), 6)
     assert_the_same(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)), 3, 8, 8)
-
-
-class Reading(nn.Module):
-    """Two convolutions and one ReLU, in place or not, put together by a function."""
-
-    def __init__(self, how, inplace=False):
-        super().__init__()
-        self.first, self.second = (nn.Conv2d(6, 6, 3, padding=1) for _ in range(2))
-        self.relu, self.how = nn.ReLU(inplace), how
-
-    def forward(self, x):
-        return self.how(self, x).mean((2, 3))
-
-
-def twice(model, x):
-    return model.relu(model.first(x)) + model.first(x.flip(3)) + model.relu(model.second(x))
-
-
-def written_into(model, x):
-    return model.relu(model.first(x).sub_(0.5))
-
-
-READERS = {
-    "a block of a ResNet": (lambda m, x: m.relu(m.second(m.relu(m.first(x))) + x), {"first"}),
-    "both, by one ReLU": (lambda m, x: m.relu(m.second(m.relu(m.first(x)))), {"first", "second"}),
-    "run twice, read twice": (
-        lambda m, x: m.relu(m.first(x)) + m.relu(m.first(x.flip(3))),
-        {"first"},
-    ),
-    "run twice, read once": (twice, {"second"}),
-    "written into before": (written_into, set()),
-}
-
-
-@pytest.mark.parametrize("inplace", [False, True], ids=["", "in place"])
-@pytest.mark.parametrize(("how", "expected"), READERS.values(), ids=READERS)
-def test_a_relu_right_behind_a_convolution_is_done_by_it(how, expected, inplace):
-    torch.manual_seed(0)
-    assert_the_same_rectified(Reading(how, inplace), expected)
-
-
-def test_what_something_else_reads_too_is_not_rectified():
-    torch.manual_seed(0)
-
-    def how(model, x):
-        made = model.first(x)
-        return model.relu(made) + made
-
-    assert_the_same_rectified(Reading(how), set())
-
-
-def test_layers_that_pass_on_what_is_rectified_are_named():
-    torch.manual_seed(0)
-    layers = nn.Sequential(nn.Sequential(nn.Conv2d(6, 6, 3), nn.Identity()), nn.ReLU6())
-    layers[0][0].weight.data *= 20  # beyond the ceiling, too
-    assert_the_same_rectified(layers, {"0", "0.0", "0.1"})
-    count = winograd.CHANNELS
-    wide = nn.Sequential(nn.Conv2d(6, count, 1), nn.Conv2d(count, count, 3), nn.ReLU())
-    assert_the_same_rectified(wide, {"1"})
-
-
-def assert_the_same_rectified(model, expected):
-    """Compare packed layers with those that rectify too: outputs and gradients, to the bit."""
-    packed = frozen(model)
-    pack(packed)
-    rectifying, x = copy.deepcopy(packed), torch.randn(2, 6, 12, 10)
-    with torch.no_grad():
-        assert rectify(rectifying, x) == expected
-    convolutions = [m for m in rectifying.modules() if isinstance(m, PackedConv2d)]
-    assert any(conv.ceiling for conv in convolutions) == bool(expected)
-    found = []
-    for each in (packed, rectifying):
-        given = x.clone().requires_grad_()
-        out = each(given)
-        (out * torch.linspace(1, 2, out.numel()).view_as(out)).sum().backward()
-        found.append((out, given.grad, each(x)))
-    for one, other in zip(*found, strict=True):
-        assert torch.equal(one, other)
 
 
 def test_other_kinds_of_layers_are_left():
