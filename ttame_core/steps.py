@@ -190,8 +190,8 @@ def optimizer_of(attention: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     groups = [decayed, {"params": rest, "weight_decay": 0.0}]
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, recipe.max_lr, (recipe.momentum, 0.999), fused=True)
-    momentum: dict = {"momentum": recipe.momentum, "nesterov": recipe.momentum > 0}
-    return torch.optim.SGD(groups, recipe.max_lr, **momentum, fused=True)  # a third of the time
+    nesterov = recipe.momentum > 0
+    return torch.optim.SGD(groups, recipe.max_lr, recipe.momentum, nesterov=nesterov, fused=True)
 
 
 def collect(fabric: Any, waiting: list[dict], history: list[dict], remedy: str) -> None:

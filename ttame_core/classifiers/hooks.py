@@ -54,7 +54,10 @@ def listened_to(modules: Iterable[nn.Module]) -> bool:
 def capture(
     model: nn.Module, layers: Iterable[str], copied: bool = True
 ) -> Iterator[dict[str, Any]]:
-    """Collect the outputs of layers by their names, in the order in which they last run."""
+    """Collect the outputs of layers by their names, in the order in which they last run.
+
+    Copies stay as the layers gave them; gradients reach the outputs themselves alone.
+    """
     outputs: dict[str, Any] = {}
 
     def keeping(layer: str) -> Hook:
