@@ -173,6 +173,23 @@ def test_a_lead_that_would_go_below_chance_is_not_asked_for():
 
 
 @pytest.mark.parametrize(
+    ("number", "cells", "expected"),
+    [
+        (4, {("t-tame", "morf", 60): 9.5, ("rise", "morf", 60): 9.5}, ABSENT),  # nothing is left
+        (4, {("t-tame", "morf", 60): 10.5, ("rise", "morf", 60): 10.5}, OPEN),
+        (4, {("t-tame", "morf", 60): 19, ("rise", "morf", 60): 9.5}, NO),
+        (1, {("t-tame", "ad", 50): 9.5, ("rise", "ad", 50): 9.5}, OPEN),  # a drop may well be less
+    ],
+)
+def test_none_is_asked_to_be_better_than_a_rival_at_chance(number, cells, expected):
+    name = {1: "demo_vgg", 4: "demo_resnet"}[number]
+    means = as_in_the_paper() | {(name, *cell): mean for cell, mean in cells.items()}
+    claim = CLAIMS[number - 1]
+    compared = compare(images_of(means, seed=1), NAMES, [claim], chance={name: 10})
+    assert verdicts(compared, NAMES, [claim])["verdict"].tolist() == [expected]
+
+
+@pytest.mark.parametrize(
     ("number", "change"),
     [
         (6, {("demo_vit", "transformer-lrp", "morf", 30): 13}),  # 3 points are not far
