@@ -55,10 +55,16 @@ class PackedConv2d(nn.Conv2d):
         """Compute the gradient of an input of a shape."""
         reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
         rest = [r - p for r, p in zip(reach, self.sides, strict=True)]
-        if self.stride == (1, 1) and min(rest) >= 0:  # a convolution with kernels turned round
-            return self.convolved(
-                "gradient", grad, self.turned, None, rest, (1, 1), self.dilation, self.groups
-            )
+        down, across = self.stride
+        if min(rest) >= 0 and (down == across == 1 or self.kernel_size == (1, 1)):
+            # a convolution with kernels turned round; of 1 x 1, strides leave pixels out
+            turned = rest, (1, 1), self.dilation, self.groups
+            seen = self.convolved("gradient", grad, self.turned, None, *turned)
+            if down == across == 1:
+                return seen
+            made = torch.empty(shape, dtype=grad.dtype, memory_format=torch.channels_last).zero_()
+            made[..., ::down, ::across] = seen
+            return made
         square = len({*self.kernel_size}) == len({*self.stride}) == len({*self.sides}) == 1
         if square and self.in_channels <= FEW and self.groups == self.dilation[0] == 1:
             return self.gradient_by_phases(grad, shape)

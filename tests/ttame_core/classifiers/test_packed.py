@@ -19,6 +19,8 @@ CONVOLUTIONS = {
     "dilated": dict(kernel_size=3, padding=2, dilation=2),
     "padded by more than its reach": dict(kernel_size=1, padding=2),
     "strided": dict(kernel_size=3, padding=1, stride=2),
+    "strided, of one pixel": dict(kernel_size=1, stride=2),
+    "strided, of one pixel, grouped": dict(kernel_size=1, stride=(1, 3), groups=2),
     "strided, not square": dict(kernel_size=3, padding=(1, 0), stride=(2, 1)),
     "padding by name": dict(kernel_size=3, padding="same"),
     "padded round": dict(kernel_size=3, padding=1, padding_mode="circular"),
