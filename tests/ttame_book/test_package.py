@@ -1,6 +1,8 @@
 """What importing the package sets for the process, before PyTorch is loaded."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 
@@ -36,3 +38,12 @@ def test_notebooks_wait_asleep_and_keep_freed_memory_however_they_are_run():
     assert told("import ttame_book") == ["PASSIVE", "True"]
     assert told("import ttame_book", OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE", "True"]
     assert told("") == ["None", "False"]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda f: f.stem)
+def test_a_notebook_sets_how_threads_wait_before_pytorch_is_loaded(file):
+    cells = [cell for cell in json.loads(file.read_text())["cells"] if cell["cell_type"] == "code"]
+    lines = [line for cell in cells for line in "".join(cell["source"]).splitlines()]
+    imports = [re.match(r"(?:from|import) (\w+)", line) for line in lines]
+    names = [found[1] for found in imports if found and found[1] not in sys.stdlib_module_names]
+    assert names[0] == "ttame_book"
