@@ -57,9 +57,10 @@ class Backbone(nn.Module):
         Image size and statistics of its weights.
     masking : {"image", "standardised"}, optional
         Masking order (Eq. 13, 14); by default ``standardised`` where the last tap holds tokens.
-    precision : {"auto", "float32", "bfloat16"}
+    precision : {"auto", "float32", "bfloat16", "own"}
         What the classifier runs in: ``auto`` is bfloat16 on a GPU that has it, and elsewhere the
-        weights' own. What it returns, and T-TAME itself, is float32.
+        weights' own. What it returns, and T-TAME itself, is float32. A cheaper twin runs in its
+        stead, with batch norms folded and layers packed; with ``own`` the classifier as it came.
 
     Attributes
     ----------

@@ -17,8 +17,9 @@ from ttame_core.classifiers.probe import frozen_twin
 from ttame_core.classifiers.taps import blank
 from ttame_core.errors import TTAMEError, check_known
 
-PRECISIONS = ("auto", "float32", "bfloat16")
-"""``auto`` is bfloat16 on GPUs that have it, and the weights' own precision elsewhere."""
+PRECISIONS = ("auto", "float32", "bfloat16", "own")
+"""``auto`` is bfloat16 on GPUs that have it, and the weights' own precision elsewhere; ``own`` is that
+of the weights, and the classifier as it came."""
 CLOSE = 1e-4
 """How far logits of the folded classifier may be from its own, in shares of the largest."""
 
@@ -73,9 +74,12 @@ class Fast:
     def of(self, model: nn.Module, size: int, layers: Iterable[str] = ()) -> nn.Module:
         """Return the cheaper twin of a classifier, or the classifier itself.
 
-        It is itself where something listens to its modules, or others were put among them, or where
-        one of the layers to be listened to is a convolution that took up the batch norm behind it.
+        It is itself where that is asked for, where something listens to its modules, or others were
+        put among them, or where one of the layers to be listened to is a convolution that took up
+        the batch norm behind it.
         """
+        if self.precision == "own":
+            return model
         modules, tensors = parts_of(model)
         if self._source is not model:
             self._source, self._modules, self._twin = model, modules, None
@@ -104,11 +108,11 @@ def parts_of(model: nn.Module) -> tuple[list[nn.Module], list[Tensor]]:
 
 def dtype_of(precision: str, reference: Tensor) -> torch.dtype:
     """Choose in which precision a classifier runs whose weights are like the reference."""
-    if precision != "auto":
+    if precision not in ("auto", "own"):
         return getattr(torch, precision)
     # a CPU keeps float32 even where it has bfloat16: a number would depend on the CPU's age
     on_gpu = reference.device.type == "cuda" and reference.dtype == torch.float32
-    if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False):
+    if on_gpu and precision == "auto" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
     return reference.dtype
 

@@ -79,7 +79,7 @@ def load_backbone(
         Masking order (Eq. 13, 14); the family's own by default.
     preprocessing : mapping or Preprocessing, optional
         Fields of `Preprocessing` in place of the published ones, for weights of your own.
-    precision : {"auto", "float32", "bfloat16"}
+    precision : {"auto", "float32", "bfloat16", "own"}
         What the classifier runs in; see `Backbone`.
     **options
         Passed on to the model's constructor: ``num_classes=10``, which all three libraries take.

@@ -128,7 +128,7 @@ def score_cam(backbone: Backbone, chunk: int | None = None, progress: Tell | Non
     def explain(images: Tensor, classes: Tensor) -> Tensor:
         activations = backbone.output_of(layer, images)  # (B, C, h, w)
         maps: list[Tensor] = []
-        for image, maps_of_image, c in zip(images, activations, classes, strict=True):
+        for image, maps_of_image, c in zip(images, activations, classes.tolist(), strict=True):
             # channels that are constant over an image, of a rectified layer often a third, share
             # one forward: each scales to an empty mask
             varied = maps_of_image.amax((1, 2)) > maps_of_image.amin((1, 2))  # (C,)
@@ -172,7 +172,7 @@ def ablation_cam(
         few = channels.split(chunk or suits)
         many = channels.split(chunk or int(min(AT_ONCE, max(suits, fitting(images.device, 16e6)))))
         maps: list[Tensor] = []
-        for image, maps_of_image, c in zip(images, activations, classes, strict=True):
+        for image, maps_of_image, c in zip(images, activations, classes.tolist(), strict=True):
             try:
                 # one image in, its variants out of the target layer: only what lies behind that
                 # layer runs for each channel, which on a CNN costs a few forwards in all

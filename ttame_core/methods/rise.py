@@ -92,9 +92,9 @@ def weighted_masks(
     """
     size = images.shape[-2:]
     maps = images.new_zeros(len(images), size[0] * size[1])
-    done = 0
+    done, chosen = 0, classes.tolist()  # a GPU is waited for once, not for each chunk
     for masks in smooth_masks(grids.to(images), shifts, size, chunk):
-        for total, image, c in zip(maps, images, classes, strict=True):
+        for total, image, c in zip(maps, images, chosen, strict=True):
             scores = ask(image.expand(len(masks), -1, -1, -1), masks)[:, c]
             total += scores @ masks.flatten(1)  # (n,) x (n, HW)
         done += len(masks)

@@ -286,6 +286,16 @@ def test_twenty_steps_have_the_losses_of_the_classifier_as_it_is(name):
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=0)
 
 
+def test_a_classifier_runs_as_it_came_where_that_is_asked_for():
+    backbone = small("resnet18", "own")
+    assert twin_of(backbone) is backbone.model and backbone.precision == "float32"
+    assert backbone.with_taps(["layer2"])._fast.precision == "own"
+    images = torch.rand(2, 3, 64, 64)
+    inputs = backbone._as_inputs(backbone.standardise(images), backbone.model)
+    assert torch.equal(backbone(images), backbone.model(inputs))
+    assert not torch.equal(small("resnet18")(images), backbone(images))  # whose norms are folded
+
+
 def test_a_precision_that_is_none_is_refused():
     with pytest.raises(tt.TTAMEError, match="precision 'bf16' is unknown; did you mean 'bfloat16'"):
         tt.Backbone(nn.Identity(), precision="bf16")
