@@ -33,6 +33,7 @@ import ttame_core as tt
 from ttame_core.classifiers.fast import batch_that_suits
 from ttame_core.errors import TTAMEError
 from ttame_core.images.batches import endless_batches
+from ttame_core.masking import upsample
 from ttame_core.metrics.costs import timed
 from ttame_core.metrics.measures import MASKING, ROAD
 from ttame_core.steps import optimizer_of, training_step
@@ -75,7 +76,7 @@ def peak(function: Callable[[], object]) -> float:
     return (torch.cuda.max_memory_allocated() - held) / 1e9
 
 
-def step(explainer: tt.TTAME, images: torch.Tensor, others: str = "in-batch") -> Callable[[], None]:
+def step(explainer: tt.TTAME, images: torch.Tensor, others: str = "uniform") -> Callable[[], None]:
     """One training step of the paper's recipe on a batch that is ready."""
     recipe = tt.Recipe(steps=1, batch_size=max(2, len(images)), other_classes=others)
     optimizer = optimizer_of(explainer.attention, recipe)
@@ -169,7 +170,7 @@ def rivals_and_measures(name: str, repeats: int, device: torch.device) -> list[d
         rows.append(
             {
                 "classifier": name,
-                "what": what,
+                "what": f"{what}, {backbone.precision}",
                 "batch": count,
                 "ms": 1000 * spent["ours"] / count,
                 "bare forwards": spent["ours"] / spent["bare"],
@@ -177,6 +178,45 @@ def rivals_and_measures(name: str, repeats: int, device: torch.device) -> list[d
             }
         )
     return rows
+
+
+def compiled(name: str, batch: int, repeats: int, device: torch.device) -> list[dict]:
+    """Measure the cheaper forward against the same by PyTorch's compiler, with CUDA graphs."""
+    backbone = tt.load_backbone(name, None).to(device)
+    size = backbone.preprocessing.image_size
+    images = torch.rand(batch, 3, size, size, device=device)
+    with torch.no_grad(), backbone._fast.running(backbone.model, size) as twin:
+        inputs = backbone._as_inputs(backbone.standardise(images), twin)
+        forwards = {
+            "forward": twin,
+            "forward, compiled": torch.compile(twin, mode="reduce-overhead"),
+        }
+        seconds = in_turn(
+            {what: partial(f, inputs) for what, f in forwards.items()}, repeats, warm=3
+        )
+    row = {"classifier": name, "batch": batch, "ms": 1000 * seconds["forward, compiled"]}
+    ratio = seconds["forward, compiled"] / seconds["forward"]
+    return [{**row, "what": f"compiled forward, {backbone.precision}", "bare forwards": ratio}]
+
+
+def imputing(repeats: int, device: torch.device) -> list[dict]:
+    """Measure ROAD's imputation alone, of nine masks an image, by how many are solved at once."""
+    count = 1 if device.type == "cpu" else 32
+    images = torch.rand(count, 3, 224, 224, device=device)
+    maps = upsample(torch.rand(count, 1, 28, 28, device=device), (224, 224))[:, 0]
+    removed = torch.stack([tt.select_top(maps, v) for v in range(10, 100, 10)], 1).flatten(0, 1)
+    whole = images.repeat_interleave(9, 0)
+    functions = {
+        f"imputation of nine masks, {chunk or 'as many as fit'} at once": partial(
+            tt.impute, whole, removed, chunk=chunk
+        )
+        for chunk in (32, 64, 288, None)
+    }
+    seconds = in_turn(functions, repeats)
+    return [
+        {"what": what, "batch": count, "ms": 1000 * spent / count}
+        for what, spent in seconds.items()
+    ]
 
 
 def reading(device: torch.device) -> list[dict]:
@@ -242,7 +282,7 @@ def keep(
     """
     RESULTS.mkdir(exist_ok=True)
     name = kind + str(described["device"]).lower().replace(" ", "-")
-    part = RESULTS / f"{name}.part.json"
+    part = RESULTS / f"{name}.json.part"
     part.write_text(json.dumps({**described, "rows": rows, **more}, indent=1) + "\n")
     if whole:
         part.replace(RESULTS / f"{name}.json")
@@ -265,16 +305,21 @@ def main() -> None:
         partial(rows_of, m, b, options.repeats, device) for m in options.models for b in batches
     ]
     rivals = [partial(rivals_and_measures, m, options.repeats, device) for m in options.models]
-    jobs = [partial(reading, device), *rivals, *jobs]  # what is cut off is known best
-    for job in jobs:
+    jobs = [partial(reading, device), partial(imputing, options.repeats, device), *rivals, *jobs]
+    if not on_cpu:  # its code takes a CPU longer to make than it saves
+        jobs += [partial(compiled, m, batches[-1], options.repeats, device) for m in options.models]
+    for job in jobs:  # what is cut off is known best
         if time.monotonic() - begun > options.limit and not on_cpu:
             print("the rest is left out: time is up")
             break
-        rows += job()
+        try:
+            rows += job()
+        except RuntimeError as error:  # out of memory, or nothing to compile with
+            print(f"left out: {error}")
         print(pd.DataFrame(rows[-12:]).round(3).to_string(index=False), flush=True)
         keep(described, rows, whole=False)
     else:
-        keep(described, rows, whole={*MODELS} <= {*options.models})
+        keep(described, rows, whole={*MODELS} <= {*options.models} and not options.batches)
     print(json.dumps(described))
 
 

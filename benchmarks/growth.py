@@ -1,8 +1,8 @@
 """How time and memory grow with classes, image size, batch, images and methods: fitted exponents.
 
-python benchmarks/growth.py [--models resnet18 vit_ti_16] [--repeats 3]
+python benchmarks/growth.py [--models resnet18 vit_ti_16] [--repeats 5]
 
-Needs the base install alone and takes three minutes on one free thread of a CPU; weights are random.
+Needs the base install alone and takes minutes on one free thread of a CPU; weights are random.
 Times are medians, the points of a series taken in turn. Memory is the most that explaining, a training
 step or an evaluation takes, the classifier and its attention mechanism included: on a CPU by how much a
 process that does nothing else has grown, on a GPU what tensors hold. The exponent of a series is the

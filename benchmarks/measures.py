@@ -226,7 +226,8 @@ def accuracy() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+    found = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    parser.add_argument("--device", default=str(found), help="cpu, cuda, mps")
     parser.add_argument("--images", type=int, default=1, help="images imputed")
     parser.add_argument("--scored", type=int, default=16, help="images scored")
     parser.add_argument("--repeats", type=int, default=5)

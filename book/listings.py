@@ -32,6 +32,7 @@ PAPER = {
     "The claims": ("a verdict on each", ["12_compare"]),
 }
 """What the paper shows, and the notebooks that show it here."""
+DAY = 24 * 3600
 OF_ATTENTION = {"transformer-lrp", "attention-rollout"}
 NO_PLAIN_VIT = "is no ViT with plain self-attention and a class token"
 COUNTED = {
@@ -98,8 +99,12 @@ def write_costs(rates: Path, book: Path) -> None:
     trained = sum(work.forwards for work in works if work.kind == counts.STEP) / 1e6
     values = {"TOTAL": f"{total:,.0f}", "SHARE": f"{100 * trained / total:.0f}"}
     values["HOURS"] = " ".join(told) or "How many hours that is has not been measured on a GPU yet."
+    edition.config["ablate"]["steps"] //= 8
+    shorter = sum(work.forwards for work in counts.count(edition))
+    values |= {"RATE": f"{1e6 * total / DAY:,.0f}", "SHORT": f"{shorter / DAY:,.0f}"}
+    values["EIGHTH"] = str(edition.config["ablate"]["steps"])
     page = book / "costs.md"
-    page.write_text(re.sub("TOTAL|SHARE|HOURS", lambda found: values[found[0]], page.read_text()))
+    page.write_text(re.sub("|".join(values), lambda found: values[found[0]], page.read_text()))
 
 
 def reasons(row: dict[str, str]) -> str:

@@ -386,7 +386,7 @@ def costs(tmp_path, monkeypatch):
             table = {"device": device, "rows": [of_it, {**of_it, "what": "forward, float32"}]}
             (tmp_path / "rates" / f"{name}.json").write_text(json.dumps(table))
         page = tmp_path / "book" / "costs.md"
-        page.write_text("TOTAL, SHARE %, HOURS")
+        page.write_text("TOTAL, SHARE %, RATE for a day, SHORT with EIGHTH, HOURS")
         pages.listings.write_costs(tmp_path / "rates", tmp_path / "book")
         rows = list(csv.reader((tmp_path / "book" / "costs.csv").open(newline="")))
         return page.read_text(), rows
@@ -397,7 +397,10 @@ def costs(tmp_path, monkeypatch):
 def test_the_page_of_costs_counts_where_no_gpu_was_measured(costs, tmp_path):
     (tmp_path / "rates" / "growth-cpu.json").write_text('{"device": "CPU", "rows": [{"ms": 1}]}')
     text, rows = costs(cpu="CPU")
-    assert text == "4,000, 90 %, How many hours that is has not been measured on a GPU yet."
+    assert (
+        text
+        == "4,000, 90 %, 46,296 for a day, 46,296 with 40000, How many hours that is has not been measured on a GPU yet."
+    )
     assert rows == [
         ["rule", "what is counted", "vgg16", "all"],
         ["train", pages.listings.COUNTED["train"], "3,600.00", "3,600.00"],
@@ -420,7 +423,9 @@ def test_the_page_of_costs_tells_the_hours_of_each_gpu_that_was_measured(costs):
 
 def test_the_page_of_costs_has_a_place_for_each_number_and_words_for_each_rule():
     text = (ROOT / "book" / "costs.md").read_text()
-    assert [text.count(word) for word in ("TOTAL", "SHARE", "HOURS")] == [1, 1, 1]
+    assert [
+        text.count(word) for word in ("TOTAL", "SHARE", "HOURS", "RATE", "SHORT", "EIGHTH")
+    ] == 6 * [1]
     assert set(pages.listings.COUNTED) == {step.rule for step in STEPS}
 
 

@@ -25,8 +25,9 @@ def read_rates(file: str | Path) -> dict[str, Any]:
     """Read what ``benchmarks/gpu.py`` has written; a TTAMEError says where it is none."""
     with suppress(OSError, ValueError, KeyError, TypeError):  # told below
         table = json.loads(Path(file).read_text())
-        if table["device"] and all({"classifier", "batch"} <= {*row} for row in table["rows"]):
-            return table
+        rows = [row for row in table["rows"] if "classifier" in row]  # reading images has none
+        if table["device"] and rows and all({"what", "batch"} <= {*row} for row in rows):
+            return {**table, "rows": rows}
     raise TTAMEError(f"{file} is no table of rates; expected one of benchmarks/gpu.py's")
 
 
@@ -34,13 +35,9 @@ def measured(
     table: Mapping[str, Any], work: Work, kind: str, precision: str = "auto"
 ) -> dict[str, Any] | None:
     """Find what a table of rates has of a kind for a work's classifier, at the nearest batch."""
-    if precision == "auto":
-        precision = "float32" if table["device"] == "CPU" else "bfloat16"
-    rows = [
-        row
-        for row in table["rows"]
-        if row["classifier"] == work.backbone and row["what"] in (kind, f"{kind}, {precision}")
-    ]
+    chosen = {"auto": "float32" if table["device"] == "CPU" else "bfloat16", "own": "float32"}
+    wanted = work.backbone, f"{kind}, {chosen.get(precision, precision)}"
+    rows = [row for row in table["rows"] if (row["classifier"], row["what"]) == wanted]
     return min(rows, key=lambda row: abs(math.log(row["batch"] / work.batch)), default=None)
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import ttame_core as tt
+from tests.commands import ROOT
 from tests.ttame_book.editions.test_counts import BY_HAND
 from ttame_book.editions import hours
 from ttame_book.editions.counts import Work
@@ -20,8 +21,8 @@ ROWS = [
     row("training step, bfloat16", 32, **{"images/s": 50}),
     row("training step, bfloat16", 128, **{"images/s": 70}),
     row("training step, float32", 32, **{"images/s": 9}),
-    row("RISE", 8, **{"forwards/s": 300}),
-    row("RISE", 8, classifier="resnet50", **{"forwards/s": 1000}),
+    row("RISE, bfloat16", 8, **{"forwards/s": 300}),
+    row("RISE, bfloat16", 8, classifier="resnet50", **{"forwards/s": 1000}),
 ]
 H100 = {"device": "NVIDIA H100", "rows": ROWS}
 
@@ -35,6 +36,7 @@ H100 = {"device": "NVIDIA H100", "rows": ROWS}
         ("NVIDIA H100", "RISE", 50, 300),
         ("NVIDIA H100", "Grad-CAM", 50, 400),  # was not measured: bare forwards
         ("CPU", "Grad-CAM", 50, 100),
+        ("CPU", "RISE", 50, 100),  # in float32 it was not
     ],
 )
 def test_a_rate_is_that_of_the_kind_and_the_precision(device, kind, batch, per_second):
@@ -61,7 +63,7 @@ def test_a_kind_of_work_that_was_not_timed_is_named():
 
 def test_an_editions_own_precision_counts():
     work = Work("train", "vgg16", "training step", 1.0, 32)
-    assert hours.rate(H100, work, "float32") == 3 * 9
+    assert hours.rate(H100, work, "float32") == hours.rate(H100, work, "own") == 3 * 9
 
 
 def test_hours_are_forwards_over_rates():
@@ -92,6 +94,13 @@ def test_the_command_prints_counts_and_hours(tmp_path, capsys):
     kinds = ("AD and IC of three v", "Grad-CAM", "ROAD", "explain")
     named = [f"{kind} of {name}" for kind in kinds for name in ("demo_resnet", "demo_vit")]
     assert told[-1] == f"not timed on A GPU, taken for bare forwards: {', '.join(named)}"
+
+
+def test_the_projects_own_table_has_rates_of_the_papers_classifiers(capsys):
+    hours.main([str(ROOT / "benchmarks" / "results" / "cpu.json")])
+    told = capsys.readouterr().out.splitlines()
+    assert told[1].split()[:3] == ["vgg16", "resnet50", "vit_b_16"] and "hours, CPU" in told[1]
+    assert float(told[-2].split()[-1].replace(",", "")) > 1000
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"device": "CPU", "rows": [{"classifier": "a"}]}'])
