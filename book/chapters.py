@@ -59,6 +59,11 @@ def facts(folder: Path) -> dict[str, str]:
     found |= {"rest": f", {in_words(left)} not applicable here" if left else ""}
     # not those of the file in config/, which may have changed since
     ran = json.loads((folder / "summary" / "configuration.json").read_text())
+    amortised = [
+        f"on {shown_name(name)} {against_rise(folder, name, 't-tame-rise')}"
+        for name in backbones_of(folder)
+    ]
+    found["amortised"] = "; ".join(amortised)
     found |= {"brightness": brightness(folder), "best": best_variants(best_on(folder), ran)}
     return found | settings(ran)
 

@@ -27,15 +27,18 @@ def backbones_of(folder: Path) -> list[str]:
 def against_rise(folder: Path, backbone: str, method: str) -> str:
     """Say how a method's AD(50) compares with RISE's, on the most photographs that both explain.
 
-    The edition ``more-photographs`` has more of them, where its results lie beside ``folder``.
+    The edition ``more-photographs`` has more of them, where its results lie beside ``folder``. The
+    test is one of these two alone, corrected for their AD and IC.
     """
-    differences = read_scores(folder)[1]
-    if (more := folder.with_name("more-photographs") / backbone / "scores.parquet").is_file():
-        scores = pd.read_parquet(more)
-        differences = paired_differences(scores[scores["measure"].isin(list(MASKING))], [method])
-    rows = rows_of(differences, backbone, method, "ad", 50)
-    rows = rows[rows["rival"] == "rise"]
-    return against(rows.iloc[0]) if len(rows) else "not compared"
+    for place in (folder.with_name("more-photographs"), folder):
+        if (file := place / backbone / "scores.parquet").is_file():
+            scores = pd.read_parquet(file)
+            both = scores["method"].isin([method, "rise"])
+            scores = scores[both & scores["measure"].isin(list(MASKING))]
+            rows = rows_of(paired_differences(scores, [method]), backbone, method, "ad", 50)
+            if len(rows):
+                return against(rows.iloc[0])
+    return "not compared"
 
 
 def read_evidence(folder: Path) -> pd.DataFrame:

@@ -98,16 +98,24 @@ def parts(folder: Path) -> str:
 def sentence(unseen: Path) -> str:
     """Say how top masks compare on classes left out in each measure, on all classifiers."""
     found: dict[str, list[str]] = {}
-    images = set()
+    images: dict[str, int] = {}
     for file in sorted(unseen.glob("*/scores.parquet")):
         scores = scores_of(file.parent)
-        images.add(scores["image_id"].nunique())
+        of_each = scores.groupby(["measure", "v"], observed=True)["image_id"].nunique()
+        images |= {
+            n[:-2]: max(images.get(n[:-2], 0), of_each.get(c, 0)) for c, n in COLUMNS.items()
+        }
         for rival in set(RIVALS) & set(scores["method"]):
             for measure, outcome in compared(scores, rival).items():
                 found.setdefault(measure, []).append(outcome)
-    told = [f"{m} {counts(pd.DataFrame({'outcome': found[m]}))}" for m in found]
+    most = max(images.values())
+    told = [
+        f"{m}{f', on {images[m]} of them,' if images[m] < most else ''} "
+        f"{counts(pd.DataFrame({'outcome': found[m]}))}"
+        for m in found
+    ]
     return (
-        f"On {max(images):,} photographs of classes left out of training, top masks, the recipe of the "
+        f"On {most:,} photographs of classes left out of training, top masks, the recipe of the "
         "explainers that ship, against Grad-CAM and attention rollout, counted by classifier and rival "
         f"where both were run: {'; '.join(told)}."
     )

@@ -79,6 +79,11 @@ def test_the_sentence_counts_what_is_won_on_classes_left_out(editions):
     told = pages.trials.sentence(editions[1])
     assert told.startswith("On 40 photographs of classes left out")
     assert told.endswith("AD(50) 1 better; AD(15) 1 level; LeRF 1 worse.")
+    file = editions[1] / "net" / "road.parquet"
+    rows = pd.read_parquet(file)
+    rows[rows["image_id"].isin(IMAGES[:25])].to_parquet(file)
+    told = pages.trials.sentence(editions[1])
+    assert told.startswith("On 40 ") and told.endswith("LeRF, on 25 of them, 1 worse.")
 
 
 def test_the_end_of_a_training_is_the_mean_of_its_last_steps(editions):

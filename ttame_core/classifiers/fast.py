@@ -18,8 +18,8 @@ from ttame_core.classifiers.taps import blank
 from ttame_core.errors import TTAMEError, check_known
 
 PRECISIONS = ("auto", "float32", "bfloat16", "own")
-"""``auto`` is bfloat16 on GPUs that have it, and the weights' own precision elsewhere; ``own`` is that
-of the weights, and the classifier as it came."""
+"""``auto`` is bfloat16 on GPUs that have it, and the weights' own precision elsewhere; ``own`` is
+theirs everywhere, and the classifier as it came."""
 CLOSE = 1e-4
 """How far logits of the folded classifier may be from its own, in shares of the largest."""
 
