@@ -1,6 +1,7 @@
 """What made a result: commit, versions, machine."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -56,6 +57,8 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()} | versions(),
         "peak_memory_gb": peak_memory(),
+        # of the machine, by all that runs on it; Windows does not tell
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "reproduces": REPRODUCES,
     }
 
