@@ -16,11 +16,13 @@ from ttame_book.report.intervals import clearness, simultaneous_intervals
 from ttame_book.report.names import shown_name
 from ttame_book.studies.ablations import Shown
 from ttame_core.classifiers.loading import named_taps
-from ttame_core.metrics.measures import measure_label
+from ttame_core.metrics.measures import MEASURES, measure_label
 
 CONFIRMED, NOT_CONFIRMED, UNDECIDED, NOT_APPLICABLE = VERDICTS
 BELOW_CHANCE = "below chance"
 """The outcome of a comparison whose claimed lead would be below what classes have by chance."""
+FALLS_TO_CHANCE = "morf", MEASURES["morf"].averaged.name
+"""Measures that are a confidence, and the better the lower it is."""
 COUNT = "forwards"
 """The one measure that is counted."""
 
@@ -121,9 +123,10 @@ def _compared(
         # what training seeds differ by, images cannot decide
         if abs(left - right - test.bound) < _seed_range(test, values):
             clear = min(max(clear, -1.0), 1.0)
-        # a lead that would go below chance cannot be had: its absence says nothing
+        # a lead below chance cannot be had: its absence says nothing, but being behind does
         least = chance.get(names.get(test.left.family, ""), -math.inf)
-        closed = test.less and test.bound < 0 and right + test.bound < least and clear <= 1
+        falls = test.less and test.left.measure in FALLS_TO_CHANCE
+        closed = falls and right + test.bound < least and clear <= 1 and ends[0] <= 0
         if closed:
             clear = max(clear, -1.0)
         if test.exact:
