@@ -205,7 +205,8 @@ PACKED: dict[type, type] = {
 @cache
 def at_hand() -> bool:
     """Say whether this torch has oneDNN; its functions are private, and may be others one day."""
-    conv, dense, rows = nn.Conv2d(1, 1, 1), nn.Linear(1, 1), torch.zeros(1, 1)
+    conv, rows = nn.Conv2d(1, 1, 1), torch.zeros(1, 1)
+    dense: Any = nn.Linear(1, 1)
     for layer, kind in ((conv, PackedConv2d), (dense, PackedLinear)):
         layer.__class__, layer._packed = kind, {}  # type: ignore[assignment]
     try:
