@@ -172,7 +172,8 @@ class Configuration:
     @property
     def converged(self) -> list[str]:
         """Names of those of its backbones whose length of training is studied."""
-        return self.studied if self.config.get("converge") else []
+        chosen = self.config.get("converge", {"backbones": []}).get("backbones", self.trained)
+        return [name for name in chosen if name in self.trained]
 
     @property
     def families(self) -> dict[str, str]:

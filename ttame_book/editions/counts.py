@@ -226,12 +226,17 @@ def hyperparameters(case: Case) -> Iterator[Part]:
 def convergence(case: Case) -> Iterator[Part]:
     """Count the lengths of each T-TAME that is compared; for its own length it was trained."""
     settings, longest = case.edition.config["converge"], 0
-    for recipe in (case.recipe(m) for m in case.counts("images") if m in OURS):
+    for method in (m for m in case.counts("images") if m in OURS):
+        recipe, changed = case.recipe(method), settings.get("changed", {}).get(method, ())
         lengths = {*settings["steps"], recipe.steps}
         # the forwards of the images as they are serve all, to the last step of the longest
         yield from trainings(recipe, sum(lengths) - recipe.steps, max(0, max(lengths) - longest))
         longest = max(longest, *lengths)
-        maps = case.images("val", settings["images"]) * (1 + len(lengths))  # untrained too
+        for changes in changed:
+            other = replace(recipe, **{k: v for k, v in changes.items() if k != "seed"})
+            yield from trainings(other, other.steps)
+        explained = 1 + len(lengths) + len(changed)  # the untrained one too
+        maps = case.images("val", settings["images"]) * explained
         yield from ((FORWARD, maps), (EXPLAIN, maps), (ASKED, STUDIED_V * maps))
     if "rise" in case.counts("images"):  # with as many forwards as T-TAME's trainings
         recipe = case.recipe("t-tame")

@@ -21,9 +21,11 @@ def training_lengths(
 ) -> Iterator[tuple[str, int, TTAME]]:
     """Train each T-TAME that is compared for its own number of steps and for those of ``converge``.
 
+    Those that ``converge`` changes are trained with each change too, for their own number of steps.
     ``progress`` takes what is being done, and returns what is called with (steps done, in all).
     Yields method, steps and explainer, first of 0 steps; one that cannot serve is left out.
     """
+    settings = edition.config["converge"]
     asked: list[tuple[str, int, TTAME | Training]] = []
     own = []
     for method in (m for m in edition.config["evaluate"]["methods"] if m in OURS):
@@ -35,12 +37,18 @@ def training_lengths(
         initialise(untrained, full.images(), full.recipe)
         asked.append((method, 0, untrained))
         own.append(full.file)
-        for steps in sorted({*edition.config["converge"]["steps"], full.recipe.steps}):
+        for steps in sorted({*settings["steps"], full.recipe.steps}):
             # each is trained from its start, as OneCycleLR spreads the rates over all its steps
             recipe = replace(full.recipe, steps=steps)
             name = f"convergence/{method},steps={steps}"
             training = edition.training(full.backbone, full.variant, recipe=recipe, name=name)
             asked.append((method, steps, training))
+        for changes in settings.get("changed", {}).get(method, ()):
+            fields = {name: value for name, value in changes.items() if name != "seed"}
+            recipe, seed = replace(full.recipe, **fields), changes.get("seed", 0)
+            name = f"{method}, {', '.join(f'{k} {v}' for k, v in changes.items())}"
+            how = {"recipe": recipe, "seed": seed, "name": f"convergence/{name}"}
+            asked.append((name, recipe.steps, edition.training(full.backbone, full.variant, **how)))
     run_together([t for *_, t in asked if isinstance(t, Training)], own, progress)
     for method, steps, made in asked:
         yield method, steps, made if isinstance(made, TTAME) else made.explainer(own)

@@ -94,6 +94,12 @@ def test_a_step_is_counted_by_its_recipe(tmp_path):
         *[("training step", (2 * 1 + 3) * 8), ("explain", 4 * 3)],
         *[("explain", (4 - 3) * 2), ("RISE", 5 * (1 + 3) * 2), ("explain", 4 * 4)],
     ]
+    edition.config["converge"]["changed"] = {"t-tame-rise": [{"masks": 7}, {"seed": 1, "steps": 2}]}
+    found = [part for part in counts.convergence(case) if part[0] not in ("forward", ASKED)]
+    assert found[4:] == [
+        *[("explain", 4 * 2), ("RISE", 7 * 4 * 2), ("explain", 2 * 2), ("RISE", 5 * 2 * 2)],
+        ("explain", 4 * (4 + 2)),
+    ]
     edition.config["train"] |= {"objective": "rise", "masks": 4}
     assert list(counts.train(case))[:2] == [("explain", 3 * 8), ("RISE", 4 * 3 * 8)]
     assert list(counts.hyperparameters(case))[:2] == [

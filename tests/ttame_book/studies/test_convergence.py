@@ -62,6 +62,21 @@ def test_a_method_is_trained_anew_for_each_length_and_its_own_is_found(edition):
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(maps, 2))
 
 
+def test_what_is_changed_is_trained_for_its_own_steps_and_told_by_its_changes(edition):
+    edition.config["evaluate"]["methods"] = ["t-tame-rise"]
+    changes = [{"masks": 2}, {"masks": 2, "steps": 1}, {"seed": 1}]
+    edition.config["converge"] = {"steps": [1], "images": 4, "changed": {"t-tame-rise": changes}}
+    vit, images = edition.backbone("demo_vit"), torch.rand(2, 3, 64, 64)
+    found = {(name, steps): e for name, steps, e in training_lengths(edition, vit)}
+    assert list(found)[3:] == [
+        ("t-tame-rise, masks 2", 3),
+        ("t-tame-rise, masks 2, steps 1", 1),
+        ("t-tame-rise, seed 1", 3),
+    ]
+    maps = [explainer.explain(images) for explainer in found.values()]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(maps, 2))
+
+
 def test_rise_spends_a_trainings_forwards_on_the_images_that_it_explains(edition):
     edition.config["evaluate"]["methods"] = ["rise", "t-tame"]
     edition.config["converge"] = {"steps": [1, 2], "images": 4}
