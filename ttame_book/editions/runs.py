@@ -183,7 +183,8 @@ def parameters_of(notebook: Path) -> dict[str, Parameter]:
 
 def settle(figure: Figure, margin: float = 0.1) -> Bbox:
     """Lay a figure out for all files of it; return what to save, in inches."""
-    figure.draw_without_rendering()
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
     figure.set_layout_engine("none")
     return figure.get_tightbbox().padded(margin)
 

@@ -147,8 +147,9 @@ def _references(config: dict[str, Any]) -> Iterator[tuple[str, str, str, Iterabl
     scored = [name for name, entry in backbones.items() if entry.get("scored", True)]
     for family, name in config.get("claims", {}).items():
         yield f"claims.{family}", "backbone", name, scored
-    for name in config.get("ablate", {}).get("backbones", ()):
-        yield "ablate.backbones", "backbone", name, backbones
+    for section in ("ablate", "converge"):
+        for name in config.get(section, {}).get("backbones", ()):
+            yield f"{section}.backbones", "backbone", name, backbones
 
 
 def folder_name(backbone: str) -> str:
