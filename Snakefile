@@ -55,8 +55,9 @@ COMMITTED = [
 ]
 PLACE = given_to_papermill(edition=EDITION.name, results=config.get("results", "results"))
 COMMON = f"{PLACE} {given_to_papermill(**SETTINGS)}"
-RUN = (
+RUN = (  # a notebook is written as it ends, and every half minute, not with all its pictures at each cell
     "OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} papermill --no-progress-bar --log-level WARNING "
+    "--no-request-save-on-cell-execute "
     "--cwd . {input.notebook} {output.notebook:q}.part.ipynb {params.given} "
     "2>&1 | tee {log:q} && mv {output.notebook:q}.part.ipynb {output.notebook:q}"
 )

@@ -461,7 +461,9 @@ def test_the_provenance_has_a_row_a_page():
     assert "| torch | 2.14.1 |" in told
 
 
-def test_the_book_has_every_page_that_ran_and_lists_each_once(project):
+def test_the_book_has_every_page_that_ran_and_lists_each_once(project, monkeypatch):
+    # to draw them takes 20 s, and test_notebooks.py does
+    monkeypatch.setattr(pages.plots, "save_both", lambda draw, file, data: file.touch())
     results = project / "results"
     of_all = {"edition": "smoke"}
     write(results, "12_compare", parameters=of_all, outputs=["summary/other.csv"])
