@@ -28,6 +28,7 @@ PROSE = Path(__file__).parent
 NOTEBOOKS = PROSE.parent / "notebooks"
 COMMITTED = PROSE.parent / "results" / "imagenette"
 OTHERS = COMMITTED.with_name("other-classes")
+EXPLORED = COMMITTED.with_name("amortised-rise")
 SUMMARY = "imagenette-summary"  # its summary in the book
 RATES = PROSE.parent / "benchmarks" / "results"
 MOST_ROWS = 20  # of a table that is read on a page: longer ones are looked up in
@@ -102,6 +103,7 @@ def main(results: Path, title: str) -> None:
         **chapters.facts(COMMITTED),
         "unseen": trials.sentence(OTHERS),
         "parts": trials.parts(COMMITTED),
+        **trials.explored_facts(EXPLORED),
     }
     published = config.pop("repository")
     (book / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True))
@@ -181,6 +183,7 @@ def write_photographs(results: Path, book: Path) -> list[str]:
         ("costs-shown", chapters.costs_table(COMMITTED)),
         ("saturation", trials.saturation_table(COMMITTED)),
         ("classes", trials.classes_table(COMMITTED, OTHERS)),
+        ("explored", trials.explored_table(EXPLORED)),
     ):
         (book / f"{name}.md").write_text(text)
     judged = {"on photographs": COMMITTED}

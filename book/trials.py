@@ -14,6 +14,7 @@ from ttame_book.report.names import shown_name
 from ttame_book.report.tables import outcomes
 from ttame_book.studies.ablations import PARTED, Shown
 from ttame_core.metrics.measures import MASKING
+from ttame_core.recipes import Recipe
 
 ENDING = 30  # steps of a training that are its end
 SATURATION = {
@@ -35,6 +36,13 @@ METHOD = "t-tame-top"
 VARIANTS = ("t-tame-rise", "t-tame")  # shown beside it
 RIVALS = ("grad-cam", "attention-rollout")
 COLUMNS = {("ad", 50): "AD(50) ↓", ("ad", 15): "AD(15) ↓", ("mean lerf", 0): "LeRF ↑"}
+AMORTISED = "t-tame-rise"
+EXPLORED = {
+    ("ad", 50): "AD(50) ↓",
+    ("ad", 15): "AD(15) ↓",
+    ("ic", 50): "IC(50) ↑",
+    ("ic", 15): "IC(15) ↑",
+}
 
 
 def saturation_table(folder: Path) -> str:
@@ -119,6 +127,66 @@ def sentence(unseen: Path) -> str:
         "explainers that ship, against Grad-CAM and attention rollout, counted by classifier and rival "
         f"where both were run: {'; '.join(told)}."
     )
+
+
+def explored(folder: Path) -> dict[str, pd.DataFrame]:
+    """Read AD and IC of each classifier with trainings that depart from their method's setting.
+
+    Trainings of as many steps as these have their method's name; others, and RISE, their steps too.
+    """
+    found = {}
+    for file in sorted(folder.glob("*/convergence.parquet")):
+        scores = pd.read_parquet(file)
+        scores = scores[(scores["steps"] > 0) & scores["measure"].isin(["ad", "ic"])]
+        changed = scores["method"].str.contains(", ")
+        alike = changed & ~scores["method"].str.contains("steps")
+        if alike.any():
+            other = ~changed & (scores["steps"] != scores.loc[alike, "steps"].iloc[0])
+            length = (", " + scores["steps"].astype(str) + " steps").where(other, "")
+            found[file.parent.name] = scores.assign(method=scores["method"] + length)
+    return found
+
+
+def against_own(scores: pd.DataFrame) -> dict[str, str]:
+    """Say of each training whether its AD(50) is better than by amortised RISE's own setting."""
+    of_one = scores[(scores["measure"] == "ad") & (scores["v"] == 50)]
+    turned = {"better": "worse", "worse": "better", "level": "level"}
+    found = records(outcomes(paired_differences(of_one, [AMORTISED])))
+    return {row["rival"]: turned[row["outcome"]] for row in found}
+
+
+def explored_table(folder: Path) -> str:
+    """Write AD and IC of amortised RISE by each setting, and whether it differs from its own."""
+    rows = []
+    for backbone, scores in explored(folder).items():
+        means = {(r["method"], r["measure"], r["v"]): r for r in records(means_table(scores))}
+        against = against_own(scores)
+        for method in scores["method"].unique():
+            cells = [with_half(means[method, *column]) for column in EXPLORED]
+            rows.append([shown_name(backbone), shown_name(method), *cells, against.get(method, "")])
+    head = ["classifier", "training", *EXPLORED.values(), "AD(50) against its own setting"]
+    return table(head, rows)
+
+
+def explored_facts(folder: Path) -> dict[str, str]:
+    """Say with which settings of amortised RISE AD(50) is lower, and what its own setting is."""
+    told = []
+    words = {"better": "lower with", "worse": "higher with", "level": "not shown to change with"}
+    for backbone, scores in explored(folder).items():
+        found: dict[str, list[str]] = {}
+        for method, outcome in against_own(scores).items():
+            name, _, setting = method.partition(", ")
+            if name == AMORTISED:
+                found.setdefault(outcome, []).append(f"`{setting}`")
+        clauses = [f"{words[o]} {listed(found[o])}" for o in words if o in found]
+        on = f"{shown_name(backbone)} and {scores['image_id'].nunique()} validation photographs"
+        told.append(f"On {on} AD(50) is {'; '.join(clauses)}.")
+    own = Recipe()
+    setting = f"{own.masks} masks an image, of {own.cells} by {own.cells} cells"
+    return {
+        "explored": " ".join(told),
+        "explored_own": f"{setting}, each of which shows with a probability of {own.p:g}",
+    }
 
 
 def scores_of(folder: Path) -> pd.DataFrame:

@@ -154,7 +154,8 @@ def test_every_word_that_a_text_asks_for_is_made(edition):
         for file in pages.PROSE.glob("*.md")
         for name in file.read_text().split("{{")[1:]
     }
-    assert asked and asked <= {*chapters.facts(edition), "unseen", "parts"}  # these of pages.main
+    of_trials = {"unseen", "parts", *pages.trials.explored_facts(edition)}  # those of pages.main
+    assert asked and asked <= {*chapters.facts(edition), *of_trials}
 
 
 def test_a_classifiers_row_says_how_the_recipe_and_the_best_variant_stand(edition):

@@ -108,3 +108,40 @@ def test_the_parts_of_a_variant_are_told_by_what_their_absence_does(editions):
         "In trainings of 7 steps, part by part, it is lower with smoothing (matched masks on net); "
         "higher with blocks over the depth (matched masks on net); not shown to change with scaled masks."
     )
+
+
+@pytest.fixture
+def tried(tmp_path):
+    """More masks lose 9 points less than its own setting, fewer as many; none is trained at 0."""
+    folder = tmp_path / "amortised-rise" / "net"
+    folder.mkdir(parents=True)
+    scatter = np.random.default_rng(0).uniform(-5, 5, (6, len(IMAGES)))
+    scatter -= scatter.mean(axis=1, keepdims=True)
+    named = {"masks 8": 31, "masks 2": 40, "seed 1": 40, "masks 8, steps 624": 28}
+    trainings = {f"t-tame-rise, {name}": (312, mean) for name, mean in named.items()}
+    trainings |= {"t-tame-rise": (312, 40), "t-tame": (624, 60)}
+    trainings["t-tame-rise, masks 8, steps 624"] = (624, 28)
+    scores = [
+        of(name, measure, v, mean + scatter[i]).assign(steps=steps)
+        for i, (name, (steps, mean)) in enumerate(trainings.items())
+        for measure in ("ad", "ic")
+        for v in (50, 15)
+    ]
+    scores.append(of("t-tame", "ad", 50, np.full(len(IMAGES), 90.0)).assign(steps=0))
+    pd.concat(scores).to_parquet(folder / "convergence.parquet")
+    return folder.parent
+
+
+def test_amortised_rise_is_told_by_each_setting_beside_its_own(tried):
+    found = pages.trials.explored_facts(tried)
+    assert found["explored"] == (
+        "On net and 40 validation photographs AD(50) is lower with `masks 8` and "
+        "`masks 8, steps 624`; not shown to change with `masks 2` and `seed 1`."
+    )
+    rows = {
+        row[1]: (row[2].split()[0], row[-1]) for row in rows_of(pages.trials.explored_table(tried))
+    }
+    assert rows["T-TAME, 624 steps"] == ("60.0", "worse")
+    assert rows["T-TAME, amortised RISE"] == ("40.0", "")
+    assert rows["T-TAME, amortised RISE, masks 8, steps 624"] == ("28.0", "better")
+    assert pages.trials.explored_facts(tried / "none")["explored"] == ""
