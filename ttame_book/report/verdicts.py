@@ -80,9 +80,10 @@ def compare(
     places = ["method", "measure", "v", "table"]
     for family, backbone in names.items():
         own = kept[kept["backbone"] == backbone]
-        for place, group in own.groupby(places, observed=True):
-            cell = Cell(family, **dict(zip(places, place, strict=True)))  # type: ignore[arg-type]
-            values[cell] = group.groupby("image_id")["value"].mean()
+        wide = own.pivot_table(index="image_id", columns=places, values="value", observed=True)
+        for place, column in wide.items():
+            cell = Cell(family, **dict(zip(places, place, strict=True)))  # type: ignore
+            values[cell] = column.dropna()
     return pd.DataFrame(
         [row for claim in claims for row in _compared(claim, values, names, chance or {})]
     )
@@ -171,8 +172,9 @@ def _seed_range(test: Comparison, values: Mapping[Cell, pd.Series]) -> float:
     ranges = [0.0]
     for cell in (test.left, test.right):
         if cell and cell.table:
-            seeds = replace(cell, method="", minus="", table=Shown.SEEDS)
-            means = [v.mean() for c, v in values.items() if replace(c, method="") == seeds]
+            place = (cell.family, cell.measure, cell.v)
+            seeds = [c for c in values if c.table == Shown.SEEDS]
+            means = [values[c].mean() for c in seeds if (c.family, c.measure, c.v) == place]
             ranges.append(max(means, default=0) - min(means, default=0))
     return max(ranges)
 
