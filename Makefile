@@ -38,11 +38,12 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python >= 3.11 is needed, $(PYTHON) is older; say make PYTHON=/path/to/python3.11"; exit 1; }
 	@rm -f $(READY)
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	@# a quarter each of four at once: one alone waits, for packages to come or to be unpacked
 	for part in 0 1 2 3; do awk "/^[a-z]/ { i++ } i % 4 == $$part" requirements.lock > $(VENV)/$$part.lock; done
 	printf '%s\n' 0 1 2 3 | xargs -P 4 -I {} $(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes -r $(VENV)/{}.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@rm $(VENV)/?.lock
 	@# whatever loads jsonschema loads it too, and waits a second and a half for a grammar of web addresses
 	@$(BIN)/python -m pip uninstall --quiet --yes rfc3987-syntax
 	@touch $(READY)

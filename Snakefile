@@ -55,7 +55,7 @@ COMMITTED = [
 ]
 PLACE = given_to_papermill(edition=EDITION.name, results=config.get("results", "results"))
 COMMON = f"{PLACE} {given_to_papermill(**SETTINGS)}"
-RUN = (  # a notebook is written as it ends, and every half minute, not with all its pictures at each cell
+RUN = (  # a notebook is written once, as it ends, not with all its pictures at each cell
     "OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} papermill --no-progress-bar --log-level WARNING "
     "--no-request-save-on-cell-execute "
     "--cwd . {input.notebook} {output.notebook:q}.part.ipynb {params.given} "
@@ -191,7 +191,13 @@ rule compare:
         given=COMMON,
         key=result_key(
             [EDITION.root / "notebooks/12_compare.ipynb"],
-            [EDITION.backbones, EDITION.scored, EDITION.studied, EDITION.config.get("claims")],
+            [
+                EDITION.backbones,
+                EDITION.scored,
+                EDITION.studied,
+                EDITION.converged,
+                EDITION.config.get("claims"),
+            ],
         ),
     shell:
         RUN

@@ -62,6 +62,7 @@ def calls(model: torch.nn.Module, name: str, images: torch.Tensor, moved: dict[s
         return import_module(f"ttame_core.{moved.get(module, module)}")
 
     tt = import_module("ttame_core")
+    assert sys.path[0] in str(tt.__file__), f"{tt.__file__} is not of {sys.path[0]}"
     backbone = tt.load_backbone(name, None)
     backbone.model.load_state_dict(model.state_dict())
     explainer = tt.TTAME(backbone)
@@ -118,9 +119,11 @@ def main() -> None:
     # by the name that it had in a larger package
     sys.modules |= dict.fromkeys(("lightning", "lightning.fabric"), lightning_fabric)
     with tempfile.TemporaryDirectory() as folder:
-        kept = subprocess.run(["git", "archive", EARLIER], check=True, stdout=subprocess.PIPE)
-        subprocess.run(["tar", "x", "-C", folder], input=kept.stdout, check=True)
         here = Path(__file__).resolve().parents[1]
+        kept = subprocess.run(
+            ["git", "archive", EARLIER], check=True, cwd=here, stdout=subprocess.PIPE
+        )
+        subprocess.run(["tar", "x", "-C", folder], input=kept.stdout, check=True)
         trees = {"before": Tree(Path(folder)), "now": Tree(here, taken())}
         rows, described = [], {**gpu.about(torch.device("cpu")), "before": EARLIER}
         for name in given.models:

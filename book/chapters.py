@@ -60,7 +60,7 @@ def facts(folder: Path) -> dict[str, str]:
     # not those of the file in config/, which may have changed since
     ran = json.loads((folder / "summary" / "configuration.json").read_text())
     amortised = [
-        f"on {shown_name(name)} {against_rise(folder, name, 't-tame-rise')}"
+        f"{against_rise(folder, name, 't-tame-rise')}, on {shown_name(name)}"
         for name in backbones_of(folder)
     ]
     found["amortised"] = "; ".join(amortised)

@@ -130,41 +130,43 @@ def sentence(unseen: Path) -> str:
 
 
 def explored(folder: Path) -> dict[str, pd.DataFrame]:
-    """Read AD and IC of each classifier with trainings that depart from their method's setting.
+    """Read AD and IC of each classifier whose trainings were also run by other recipes.
 
-    Trainings of as many steps as these have their method's name; others, and RISE, their steps too.
+    ``method`` is then a method with what its recipe departs in, ``steps`` the training's length.
     """
     found = {}
     for file in sorted(folder.glob("*/convergence.parquet")):
         scores = pd.read_parquet(file)
-        scores = scores[(scores["steps"] > 0) & scores["measure"].isin(["ad", "ic"])]
-        changed = scores["method"].str.contains(", ")
-        alike = changed & ~scores["method"].str.contains("steps")
-        if alike.any():
-            other = ~changed & (scores["steps"] != scores.loc[alike, "steps"].iloc[0])
-            length = (", " + scores["steps"].astype(str) + " steps").where(other, "")
-            found[file.parent.name] = scores.assign(method=scores["method"] + length)
+        if "setting" in scores and (scores["setting"] != "").any():
+            scores = scores[(scores["steps"] > 0) & scores["measure"].isin(["ad", "ic"])]
+            names = scores["method"] + (", " + scores["setting"]).where(scores["setting"] != "", "")
+            found[file.parent.name] = scores.assign(of=scores["method"], method=names)
     return found
 
 
-def against_own(scores: pd.DataFrame) -> dict[str, str]:
-    """Say of each training whether its AD(50) is better than by amortised RISE's own setting."""
+def against_own(scores: pd.DataFrame) -> dict[tuple[str, int], str]:
+    """Say of each training whether its AD(50) is better than amortised RISE's of as many steps."""
     of_one = scores[(scores["measure"] == "ad") & (scores["v"] == 50)]
+    differences = paired_differences(of_one, [AMORTISED], ["backbone", "steps"])
     turned = {"better": "worse", "worse": "better", "level": "level"}
-    found = records(outcomes(paired_differences(of_one, [AMORTISED])))
-    return {row["rival"]: turned[row["outcome"]] for row in found}
+    found = records(outcomes(differences))
+    return {(row["rival"], row["steps"]): turned[row["outcome"]] for row in found}
 
 
 def explored_table(folder: Path) -> str:
     """Write AD and IC of amortised RISE by each setting, and whether it differs from its own."""
     rows = []
     for backbone, scores in explored(folder).items():
-        means = {(r["method"], r["measure"], r["v"]): r for r in records(means_table(scores))}
+        means = means_table(scores, ["method", "steps"])
+        keys = ["method", "steps", "measure", "v"]
+        cells = {tuple(row[k] for k in keys): with_half(row) for row in records(means)}
         against = against_own(scores)
-        for method in scores["method"].unique():
-            cells = [with_half(means[method, *column]) for column in EXPLORED]
-            rows.append([shown_name(backbone), shown_name(method), *cells, against.get(method, "")])
-    head = ["classifier", "training", *EXPLORED.values(), "AD(50) against its own setting"]
+        trainings = scores[["method", "steps"]].drop_duplicates().itertuples(index=False)
+        for method, steps in trainings:
+            told = [cells[method, steps, *column] for column in EXPLORED]
+            outcome = against.get((method, steps), "")
+            rows.append([shown_name(backbone), shown_name(method), f"{steps:,}", *told, outcome])
+    head = ["classifier", "training", "steps", *EXPLORED.values(), "AD(50) against its own setting"]
     return table(head, rows)
 
 
@@ -173,16 +175,16 @@ def explored_facts(folder: Path) -> dict[str, str]:
     told = []
     words = {"better": "lower with", "worse": "higher with", "level": "not shown to change with"}
     for backbone, scores in explored(folder).items():
+        settings_of = scores[scores["of"] == AMORTISED].set_index("method")["setting"].to_dict()
         found: dict[str, list[str]] = {}
-        for method, outcome in against_own(scores).items():
-            name, _, setting = method.partition(", ")
-            if name == AMORTISED:
-                found.setdefault(outcome, []).append(f"`{setting}`")
+        for (method, steps), outcome in against_own(scores).items():
+            if settings_of.get(method):
+                found.setdefault(outcome, []).append(f"`{settings_of[method]}` ({steps} steps)")
         clauses = [f"{words[o]} {listed(found[o])}" for o in words if o in found]
         on = f"{shown_name(backbone)} and {scores['image_id'].nunique()} validation photographs"
         told.append(f"On {on} AD(50) is {'; '.join(clauses)}.")
     own = Recipe()
-    setting = f"{own.masks} masks an image, of {own.cells} by {own.cells} cells"
+    setting = f"{own.masks} masks an image of {own.cells} by {own.cells} cells"
     return {
         "explored": " ".join(told),
         "explored_own": f"{setting}, each of which shows with a probability of {own.p:g}",

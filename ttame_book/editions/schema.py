@@ -150,6 +150,8 @@ def _references(config: dict[str, Any]) -> Iterator[tuple[str, str, str, Iterabl
     for section in ("ablate", "converge"):
         for name in config.get(section, {}).get("backbones", ()):
             yield f"{section}.backbones", "backbone", name, backbones
+    for name in config.get("converge", {}).get("changed", ()):
+        yield "converge.changed", "method", name, config["evaluate"].get("methods", ())
 
 
 def folder_name(backbone: str) -> str:

@@ -37,7 +37,13 @@ def project(tmp_path):
     shutil.copytree(ROOT / "config", tmp_path / "config")
     (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
     change(tmp_path, "smoke", backbones={"demo_resnet": {"data": "digits", "taps": "fine"}})
-    change(tmp_path, "smoke", claims={}, ablate={"steps": 2, "images": 4, "seeds": [1]}, converge={"steps": [1], "images": 4})
+    change(
+        tmp_path,
+        "smoke",
+        claims={},
+        ablate={"steps": 2, "images": 4, "seeds": [1]},
+        converge={"steps": [1], "images": 4},
+    )
     (tmp_path / "config" / "others.yaml").write_text(yaml.safe_dump(OTHERS))
     return tmp_path
 

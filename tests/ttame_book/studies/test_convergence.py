@@ -17,7 +17,7 @@ def test_each_that_is_compared_is_shown_before_and_after_its_trainings(edition):
     edition.config["evaluate"]["methods"] = ["l-cam-img", *OURS]
     edition.config["trained"] = {"t-tame-matched": {"steps": 1}}
     model = edition.backbone("demo_resnet", ["layer2", "layer3", "layer4"])
-    found = {(method, steps): e for method, steps, e in training_lengths(edition, model)}
+    found = {(method, steps): e for method, _, steps, e in training_lengths(edition, model)}
     kinds = ("matched", "warm-matched", "rise", "top")
     methods = ["t-tame", *(f"t-tame-{kind}" for kind in kinds)]
     own = edition.recipe("demo_resnet").steps
@@ -52,7 +52,7 @@ def test_a_method_is_trained_anew_for_each_length_and_its_own_is_found(edition):
         return lambda done, total: told.append((label, done, total))
 
     found = list(training_lengths(edition, vit, progress))
-    assert [(method, steps) for method, steps, _ in found] == [("t-tame", n) for n in range(4)]
+    assert [point for *point, _ in found] == [["t-tame", "", n] for n in range(4)]
     both = "2 trainings together"
     assert told == [(both, 1, 2), (both, 2, 2)]
     images = torch.rand(2, 3, 64, 64)
@@ -67,11 +67,11 @@ def test_what_is_changed_is_trained_for_its_own_steps_and_told_by_its_changes(ed
     changes = [{"masks": 2}, {"masks": 2, "steps": 1}, {"seed": 1}]
     edition.config["converge"] = {"steps": [1], "images": 4, "changed": {"t-tame-rise": changes}}
     vit, images = edition.backbone("demo_vit"), torch.rand(2, 3, 64, 64)
-    found = {(name, steps): e for name, steps, e in training_lengths(edition, vit)}
+    found = {tuple(point): e for *point, e in training_lengths(edition, vit)}
     assert list(found)[3:] == [
-        ("t-tame-rise, masks 2", 3),
-        ("t-tame-rise, masks 2, steps 1", 1),
-        ("t-tame-rise, seed 1", 3),
+        ("t-tame-rise", "masks 2", 3),
+        ("t-tame-rise", "masks 2", 1),
+        ("t-tame-rise", "seed 1", 3),
     ]
     maps = [explainer.explain(images) for explainer in found.values()]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(maps, 2))
@@ -82,9 +82,9 @@ def test_rise_spends_a_trainings_forwards_on_the_images_that_it_explains(edition
     edition.config["converge"] = {"steps": [1, 2], "images": 4}
     vit = edition.backbone("demo_vit")
     batch = edition.recipe("demo_vit").batch_size
-    found = [(name, steps) for name, steps, _ in rise_for_as_much(edition, vit, 4)]
-    assert found == [("rise", 1), ("rise", 2), ("rise", 3)]  # 3 is the edition's own
-    for _, steps, explainer in rise_for_as_much(edition, vit, 4):
+    found = [point for *point, _ in rise_for_as_much(edition, vit, 4)]
+    assert found == [["rise", "", 1], ["rise", "", 2], ["rise", "", 3]]  # 3 is the edition's own
+    for *_, steps, explainer in rise_for_as_much(edition, vit, 4):
         with counted_passes(vit.model) as passes:
             explainer(torch.rand(1, 3, 64, 64), torch.tensor([0]))
         # a step passes each image, and its masked copy there and back; four images share them
