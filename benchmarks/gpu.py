@@ -248,12 +248,16 @@ def about(device: torch.device) -> dict[str, object]:
         text=True,
         check=False,
     )
+    cpu = Path("/proc/cpuinfo")
+    told = cpu.read_text().splitlines() if cpu.is_file() else []
+    processors = {line.partition(": ")[2] for line in told if line.startswith("model name")}
     load = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else None
     return {
         "device": name,
         "threads": torch.get_num_threads(),
         "load": load,
         "cores": os.cpu_count(),
+        "processor": ", ".join(sorted(processors)) or platform.processor(),
         "python": platform.python_version(),
         **versions(),
         "commit": commit.stdout.strip(),

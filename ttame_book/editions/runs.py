@@ -114,7 +114,7 @@ class Run:
         """Write the manifests of all notebooks that ran for the edition's backbones as one file.
 
         Returns a row a run: backbone, run (the name of its manifest), device, threads, minutes,
-        peak memory in GB, commit.
+        peak memory in GB, commit, precision.
         """
         files = sorted(self.edition.results.glob("[!.]*/[0-9][0-9]_*.json"))
         manifests = [read_result(file, read_manifest) for file in files]
@@ -125,6 +125,7 @@ class Run:
         runs["seconds"] = [f"{seconds / 60:.1f}" for seconds in runs["seconds"]]
         runs.insert(0, "backbone", [file.parent.name for file in files])
         runs.insert(1, "run", [file.stem for file in files])
+        runs["precision"] = [", ".join({*m.get("precision", {}).values()}) for m in manifests]
         return runs.rename(columns={"seconds": "minutes", "peak_memory_gb": "GB"})
 
     def finish(self) -> None:

@@ -138,6 +138,7 @@ def test_the_runs_of_an_edition_are_listed_with_what_they_took(tmp_path):
     made = json.loads((overview.folder / "summary" / "manifests.json").read_text())
     assert listed["commit"].tolist() == [one["commit"] for one in made[:2]]
     assert (listed["minutes"].astype(float) < 1).all() and (listed["GB"] > 0).all()
+    assert (listed["precision"] == "float32").all()
 
 
 class Stopped(datetime):
