@@ -130,7 +130,9 @@ def test_what_a_killed_run_goes_on_from_goes_when_it_has_finished(tmp_path):
 
 def test_the_runs_of_an_edition_are_listed_with_what_they_took(tmp_path):
     tb.start_run("10_sanity", parameters(tmp_path)).finish()
-    tb.start_run("04_evaluate", parameters(tmp_path, backbone="demo_resnet")).finish()
+    run = tb.start_run("04_evaluate", parameters(tmp_path, backbone="demo_resnet"))
+    run.edition.backbone("demo_resnet")
+    run.finish()
     overview = tb.start_run("12_compare", {"edition": "smoke", "results": str(tmp_path)})
     listed = overview.save_manifests("summary/manifests.json")
     assert listed["backbone"].tolist() == ["demo_resnet", "demo_vit"]
@@ -138,7 +140,7 @@ def test_the_runs_of_an_edition_are_listed_with_what_they_took(tmp_path):
     made = json.loads((overview.folder / "summary" / "manifests.json").read_text())
     assert listed["commit"].tolist() == [one["commit"] for one in made[:2]]
     assert (listed["minutes"].astype(float) < 1).all() and (listed["GB"] > 0).all()
-    assert (listed["precision"] == "float32").all()
+    assert listed["precision"].tolist() == ["float32", ""]  # the other asked no classifier
 
 
 class Stopped(datetime):
