@@ -176,11 +176,15 @@ def explored_facts(folder: Path) -> dict[str, str]:
     words = {"better": "lower with", "worse": "higher with", "level": "not shown to change with"}
     for backbone, scores in explored(folder).items():
         settings_of = scores[scores["of"] == AMORTISED].set_index("method")["setting"].to_dict()
-        found: dict[str, list[str]] = {}
+        found: dict[int, dict[str, list[str]]] = {}
         for (method, steps), outcome in against_own(scores).items():
             if settings_of.get(method):
-                found.setdefault(outcome, []).append(f"`{settings_of[method]}` ({steps} steps)")
-        clauses = [f"{words[o]} {listed(found[o])}" for o in words if o in found]
+                of_length = found.setdefault(steps, {})
+                of_length.setdefault(outcome, []).append(f"`{settings_of[method]}`")
+        clauses = [
+            f"after {steps} steps {', '.join(f'{words[o]} {listed(of[o])}' for o in words if o in of)}"
+            for steps, of in sorted(found.items())
+        ]
         on = f"{shown_name(backbone)} and {scores['image_id'].nunique()} validation photographs"
         told.append(f"On {on} AD(50) is {'; '.join(clauses)}.")
     own = Recipe()

@@ -139,8 +139,8 @@ def tried(tmp_path):
 def test_amortised_rise_is_told_by_each_setting_beside_its_own(tried):
     found = pages.trials.explored_facts(tried)
     assert found["explored"] == (
-        "On net and 40 validation photographs AD(50) is lower with `masks 8` (312 steps) and "
-        "`masks 8` (624 steps); not shown to change with `masks 2` (312 steps)."
+        "On net and 40 validation photographs AD(50) is after 312 steps lower with `masks 8`, not "
+        "shown to change with `masks 2`; after 624 steps lower with `masks 8`."
     )
     rows = rows_of(pages.trials.explored_table(tried))
     told = {(row[1], row[2]): (row[3].split()[0], row[-1]) for row in rows}
