@@ -166,6 +166,8 @@ for step in STEPS:
             notebook=f"{RESULTS}/{{folder}}/{step.notebook}.ipynb",
         log:
             f"{RESULTS}/logs/{{folder}}/{step.notebook}.log",
+        # what most others wait for comes first, so that no long chain is left at the end
+        priority: sum(not {*step.outputs}.isdisjoint(other.needs) for other in STEPS)
         threads: ALONE if step.timed else 1
         params:
             given=lambda w: f"{given_to_papermill(backbone=BACKBONE_OF[w.folder])} {COMMON}",
