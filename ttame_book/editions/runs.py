@@ -125,7 +125,9 @@ class Run:
         runs["seconds"] = [f"{seconds / 60:.1f}" for seconds in runs["seconds"]]
         runs.insert(0, "backbone", [file.parent.name for file in files])
         runs.insert(1, "run", [file.stem for file in files])
-        runs["precision"] = [", ".join({*m.get("precision", {}).values()}) for m in manifests]
+        runs["precision"] = [
+            ", ".join(sorted({*m.get("precision", {}).values()})) for m in manifests
+        ]
         return runs.rename(columns={"seconds": "minutes", "peak_memory_gb": "GB"})
 
     def finish(self) -> None:

@@ -19,6 +19,7 @@ from ttame_core.recipes import (
     OPTIMIZERS,
     ORDERS,
     OTHER_CLASSES,
+    OURS,
     TRAINED,
     VARIANTS,
     Recipe,
@@ -150,8 +151,10 @@ def _references(config: dict[str, Any]) -> Iterator[tuple[str, str, str, Iterabl
     for section in ("ablate", "converge"):
         for name in config.get(section, {}).get("backbones", ()):
             yield f"{section}.backbones", "backbone", name, backbones
+    # of what is compared by default T-TAME alone is ours
+    lengths = [m for m in config["evaluate"].get("methods", ["t-tame"]) if m in OURS]
     for name in config.get("converge", {}).get("changed", ()):
-        yield "converge.changed", "method", name, config["evaluate"].get("methods", ())
+        yield "converge.changed", "method", name, lengths
 
 
 def folder_name(backbone: str) -> str:

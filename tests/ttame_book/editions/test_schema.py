@@ -139,6 +139,7 @@ VALUES = [  # of the smoke edition: place, value, what the message says behind t
     ("ablate.backbones", ["demo_vgg"], "backbone 'demo_vgg' is unknown"),
     ("converge.backbones", ["demo_vgg"], "backbone 'demo_vgg' is unknown"),
     ("converge.changed", {"t-tame-rise": []}, "method 't-tame-rise' is unknown"),
+    ("converge.changed", {"l-cam-img": []}, "method 'l-cam-img' is unknown"),
     ("converge.changed", {"t-tame": [{}]}, "t-tame.0 is {}; expected at least 1 entry"),
     ("converge.changed", {"t-tame": [{"variant": "tied"}]}, "'variant' is unknown"),
     ("ablate.seeds", [1, 1], "is [1, 1]; expected each once"),
