@@ -188,7 +188,7 @@ rule compare:
         means=update(f"{RESULTS}/summary/means.csv"),
     log:
         f"{RESULTS}/logs/12_compare.log",
-    threads: workflow.cores
+    threads: 1
     params:
         given=COMMON,
         key=result_key(
@@ -252,6 +252,7 @@ rule book:
         f"{RESULTS}/book/_build/html/index.html",
     log:
         f"{RESULTS}/logs/book.log",
+    threads: 2  # one draws, one writes
     params:
         title=EDITION.config["title"],
         results=shlex.quote(RESULTS),

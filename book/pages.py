@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ LISTS = {
 
 
 def main(results: Path, title: str) -> None:
-    """Write ``results/book`` anew: settings, table of contents, prose, pages."""
+    """Write ``results/book`` anew: prose, figures, pages."""
     book = results / "book"
     for old in book.glob("*"):
         if old.name != "_build":  # what the last build left is overwritten by the next
@@ -95,6 +96,18 @@ def main(results: Path, title: str) -> None:
         shutil.copytree(PROSE / copied, book / copied, ignore=hidden)
     for prose in (f for kind in ("md", "csv", "bib") for f in PROSE.glob(f"*.{kind}")):
         shutil.copy(prose, book / prose.name)
+    figures = book / plots.FIGURES
+    figures.mkdir()
+    with ProcessPoolExecutor(1) as another:  # draws half of the time, while this one writes
+        drawn = another.submit(plots.write_figures, COMMITTED, figures)
+        plots.write_maps(COMMITTED, figures)
+        plots.write_drawing(figures / "method.svg")
+        write_pages(results, book, title)
+        drawn.result()
+
+
+def write_pages(results: Path, book: Path, title: str) -> None:
+    """Write all but figures: settings, table of contents, pages."""
     listings.write_families(PROSE / "families.csv", book)
     listings.write_costs(RATES, book)
     real = write_photographs(results, book)
@@ -174,9 +187,6 @@ def link(overview: Path, files: Sequence[str]) -> None:
 def write_photographs(results: Path, book: Path) -> list[str]:
     """Write the pages on committed scores; return the names of the classifiers' pages."""
     shutil.copytree(COMMITTED / "summary", book / SUMMARY, ignore=shutil.ignore_patterns(".*"))
-    plots.write_figures(COMMITTED, book / plots.FIGURES)
-    plots.write_maps(COMMITTED, book / plots.FIGURES)
-    plots.write_drawing(book / plots.FIGURES / "method.svg")
     for name, text in (
         ("answer", chapters.answer_table(COMMITTED)),
         ("lengths", chapters.lengths_table(COMMITTED)),

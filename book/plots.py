@@ -36,7 +36,6 @@ FOREST = {"ad50": ("ad", 50), "ad15": ("ad", 15), "ic50": ("ic", 50), "lerf": ("
 def write_figures(folder: Path, place: Path) -> None:
     """Draw an edition's figures into a folder of the book: forest plots, costs, claims, ROAD."""
     theme()
-    place.mkdir()
     means, differences = read_scores(folder)
     roles = {name: cast_roles(means[means["backbone"] == name]) for name in backbones_of(folder)}
 
@@ -71,6 +70,7 @@ def write_figures(folder: Path, place: Path) -> None:
 
 def write_maps(folder: Path, place: Path) -> None:
     """Draw what the explorer has of photographs that may be shown, with their maps, as JPEG."""
+    theme()
     found = json.loads((folder / "summary" / "explorer.json").read_text())["classifiers"]
     for backbone, told in found.items():
         images = told["images"]
