@@ -2,8 +2,8 @@
 
 python benchmarks/before.py [--models resnet50 vgg16 vit_b_16] [--repeats 5]
 
-Both are loaded into one process and timed in turn, and beside them torchvision's own model in
-float32, on a CPU. Needs the project's history.
+Both are loaded into one process and timed in turn, and beside them this one in bfloat16 and
+torchvision's own model in float32, on a CPU. Needs the project's history.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import gpu
 import lightning_fabric
@@ -42,7 +43,7 @@ class Tree:
     def __init__(self, place: Path, modules: Modules | None = None):
         self.modules, self.place = modules or {}, place
 
-    def call(self, function: Callable[[], object]) -> object:
+    def call(self, function: Callable[[], Any]) -> Any:
         """Call a function while imports, which some calls make, go to this tree."""
         others = taken()
         sys.modules.update(self.modules)
@@ -55,15 +56,17 @@ class Tree:
             sys.modules.update(others)
 
 
-def calls(model: torch.nn.Module, name: str, images: torch.Tensor, moved: dict[str, str]) -> dict:
-    """Make what is timed, of the tree that is imported."""
+def calls(
+    model: torch.nn.Module, name: str, images: torch.Tensor, moved: dict[str, str], **given: str
+) -> dict:
+    """Make what is timed, of the tree that is imported; the backbone takes what is given."""
 
     def part(module: str) -> ModuleType:
         return import_module(f"ttame_core.{moved.get(module, module)}")
 
     tt = import_module("ttame_core")
     assert sys.path[0] in str(tt.__file__), f"{tt.__file__} is not of {sys.path[0]}"
-    backbone = tt.load_backbone(name, None)
+    backbone = tt.load_backbone(name, None, **given)
     backbone.model.load_state_dict(model.state_dict())
     explainer = tt.TTAME(backbone)
     with torch.no_grad():
@@ -97,16 +100,20 @@ def rows_of(name: str, trees: dict[str, Tree], repeats: int) -> list[dict]:
     model = torchvision.models.get_model(name, weights=None).eval()
     images = torch.rand(BATCHES.get(name, BATCH), 3, 224, 224)
     functions: dict[str, Callable[[], object]] = {"plain": partial(gpu.plain, model, images)}
-    for when, tree in trees.items():
+    timed: dict[str, dict[str, str]] = {"before": {}, "now": {}}
+    timed["now, bfloat16"] = {"precision": "bfloat16"}
+    for when, given in timed.items():
+        tree = trees[when.partition(",")[0]]
         moved = MOVED if when == "before" else {}
-        made = tree.call(partial(calls, model, name, images, moved))
+        made = tree.call(partial(calls, model, name, images, moved, **given))
         functions |= {f"{when} {what}": partial(tree.call, f) for what, f in made.items()}
     spent = gpu.in_turn(functions, repeats, warm=1)
     rows = []
     for what in (name.partition(" ")[2] for name in spent if name.startswith("now ")):
-        before, now = (spent[f"{when} {what}"] / spent["plain"] for when in ("before", "now"))
-        row = {"classifier": name, "batch": len(images), "what": what}
-        rows.append({**row, "before": before, "now": now, "faster": before / now})
+        ratios = {when: spent[f"{when} {what}"] / spent["plain"] for when in timed}
+        faster = ratios["before"] / ratios["now"]
+        row = {"classifier": name, "batch": len(images), "what": what, **ratios}
+        rows.append({**row, "faster": faster})
     return rows
 
 
