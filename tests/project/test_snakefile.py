@@ -45,7 +45,7 @@ def planned(place, *given):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     found = []
     for block in re.split(r"\n(?=(?:local)?rule \w+:)", done.stdout + done.stderr)[1:]:
-        fields = dict(re.findall(r"^ +(input|output|jobid): (.*)$", block, re.MULTILINE))
+        fields = dict(re.findall(r"^ +(input|output|priority): (.*)$", block, re.MULTILINE))
         command = re.search(r"^Shell command: (.*)$", block, re.MULTILINE)
         files = {name: fields.get(name, "").split(", ") for name in ("input", "output")}
         found.append(
@@ -59,6 +59,7 @@ def planned(place, *given):
                     if file.endswith(" (update)")
                 },
                 "command": command[1] if command else "",
+                "priority": int(fields.get("priority", 0)),
             }
         )
     return found
@@ -125,6 +126,15 @@ def test_a_job_waits_for_what_its_notebook_reads_and_writes_what_its_step_says(j
     written = {target for *_, target in runs_of(jobs)}
     assert written <= book["input"] and set.union(*made.values()) <= book["input"]
     assert {f"book/{file.name}" for file in (ROOT / "book").glob("*.md")} <= book["input"]
+
+
+def test_what_most_others_wait_for_comes_first(jobs):
+    waiting = {step.rule: sum(bool({*step.outputs} & {*s.needs}) for s in STEPS) for step in STEPS}
+    of = {job["rule"]: job["priority"] for job in jobs}
+    ranked = sorted(waiting, key=of.get, reverse=True)
+    assert [waiting[rule] for rule in ranked] == sorted(waiting.values(), reverse=True)
+    assert ranked[:2] == ["train", "evaluate"] and of["evaluate"] > of["road"]
+    assert of["own"] < min(of[rule] for rule in waiting)  # beside the overview
 
 
 @pytest.mark.slow
