@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +102,11 @@ def main(results: Path, title: str) -> None:
         drawn = another.submit(plots.write_figures, COMMITTED, figures)
         plots.write_maps(COMMITTED, figures)
         plots.write_drawing(figures / "method.svg")
-        write_pages(results, book, title)
-        drawn.result()
+        write_pages(results, book, title, drawn)
 
 
-def write_pages(results: Path, book: Path, title: str) -> None:
-    """Write all but figures: settings, table of contents, pages."""
+def write_pages(results: Path, book: Path, title: str, drawn: Future) -> None:
+    """Write all but figures: settings, table of contents, pages, with boxes once they are drawn."""
     listings.write_families(PROSE / "families.csv", book)
     listings.write_costs(RATES, book)
     real = write_photographs(results, book)
@@ -152,6 +151,7 @@ def write_pages(results: Path, book: Path, title: str) -> None:
     ]
     if explorer.write_page(results, COMMITTED / "summary", book):
         answers.append(entry("explorer"))
+    drawn.result()  # a box offers the files that are there
     add_boxes(boxes.of_all(manifests[0]), book, published)
     use = [entry("use", [*own, "families"]), entry("rerun", ["beyond", "costs"])]
     parts = [

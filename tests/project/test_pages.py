@@ -5,8 +5,10 @@ import csv
 import importlib
 import io
 import json
+import re
 import shutil
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -461,9 +463,27 @@ def test_the_provenance_has_a_row_a_page():
     assert "| torch | 2.14.1 |" in told
 
 
+class Late:
+    """Another process that has done nothing until it is asked for what it has done."""
+
+    def __init__(self, processes):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        pass
+
+    def submit(self, function, *args):
+        """Note what to do."""
+        return SimpleNamespace(result=partial(function, *args))
+
+
 def test_the_book_has_every_page_that_ran_and_lists_each_once(project, monkeypatch):
     # to draw them takes 20 s, and test_notebooks.py does
     monkeypatch.setattr(pages.plots, "save_both", lambda draw, file, data: file.touch())
+    monkeypatch.setattr(pages, "ProcessPoolExecutor", Late)
     results = project / "results"
     of_all = {"edition": "smoke"}
     write(results, "12_compare", parameters=of_all, outputs=["summary/other.csv"])
@@ -516,3 +536,5 @@ def test_the_book_has_every_page_that_ran_and_lists_each_once(project, monkeypat
         shows = "figures/" in words or "{include}" in words or "csv-table" in words
         if shows or text.startswith("photographs-"):
             assert "Reproduce this page" in words and "Data and figures" in words, text
+        for figure in re.findall(r"\bfigures/[\w.-]+\.svg", words):
+            assert f"</{figure}>" in words, (text, figure)  # to download
