@@ -100,17 +100,21 @@ def rows_of(name: str, trees: dict[str, Tree], repeats: int) -> list[dict]:
     model = torchvision.models.get_model(name, weights=None).eval()
     images = torch.rand(BATCHES.get(name, BATCH), 3, 224, 224)
     functions: dict[str, Callable[[], object]] = {"plain": partial(gpu.plain, model, images)}
-    timed: dict[str, dict[str, str]] = {"before": {}, "now": {}}
-    timed["now, bfloat16"] = {"precision": "bfloat16"}
-    for when, given in timed.items():
-        tree = trees[when.partition(",")[0]]
-        moved = MOVED if when == "before" else {}
+    before, now = trees["before"], trees["now"]
+    columns: dict[str, tuple[Tree, dict[str, str], dict[str, str]]] = {
+        "before": (before, MOVED, {}),
+        "now": (now, {}, {}),
+        "now, bfloat16": (now, {}, {"precision": "bfloat16"}),
+    }
+    whats: list[str] = []
+    for column, (tree, moved, given) in columns.items():
         made = tree.call(partial(calls, model, name, images, moved, **given))
-        functions |= {f"{when} {what}": partial(tree.call, f) for what, f in made.items()}
+        functions |= {f"{column} {what}": partial(tree.call, f) for what, f in made.items()}
+        whats = list(made)
     spent = gpu.in_turn(functions, repeats, warm=1)
     rows = []
-    for what in (name.partition(" ")[2] for name in spent if name.startswith("now ")):
-        ratios = {when: spent[f"{when} {what}"] / spent["plain"] for when in timed}
+    for what in whats:
+        ratios = {column: spent[f"{column} {what}"] / spent["plain"] for column in columns}
         faster = ratios["before"] / ratios["now"]
         row = {"classifier": name, "batch": len(images), "what": what, **ratios}
         rows.append({**row, "faster": faster})
@@ -136,9 +140,8 @@ def main() -> None:
         for name in given.models:
             rows += rows_of(name, trees, given.repeats)
             print(pd.DataFrame(rows).round(2).to_string(index=False), flush=True)
-            gpu.keep(
-                described, rows, "before-", whole={*gpu.MODELS} == {r["classifier"] for r in rows}
-            )
+            whole = given.repeats >= 5 and {*gpu.MODELS} == {row["classifier"] for row in rows}
+            gpu.keep(described, rows, "before-", whole)
     print(json.dumps(described))
 
 

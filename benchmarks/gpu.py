@@ -323,7 +323,8 @@ def main() -> None:
         print(pd.DataFrame(rows[-12:]).round(3).to_string(index=False), flush=True)
         keep(described, rows, whole=False)
     else:
-        keep(described, rows, whole={*MODELS} <= {*options.models} and not options.batches)
+        whole = {*MODELS} <= {*options.models} and not options.batches and options.repeats >= 5
+        keep(described, rows, whole=whole)
     print(json.dumps(described))
 
 

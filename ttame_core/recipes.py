@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ttame_core.errors import check_kind, check_known, check_number, check_whole
+from ttame_core.errors import TTAMEError, check_kind, check_known, check_number, check_whole
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "proposed": {},
@@ -94,6 +94,9 @@ class Recipe:
                 object.__setattr__(self, name, int(value))
         _check_numbers(self, max_lr=(1e-12, 100), momentum=(0, 0.999999), weight_decay=(0, 1))
         _check_numbers(self, p=(1e-6, 0.999999))
+        for name in ("masks", "cells", "p") if self.objective != "rise" else ():
+            if (value := getattr(self, name)) != getattr(Recipe, name):
+                raise TTAMEError(f"{name} is {value}, of amortised RISE; set objective='rise' too")
         check_kind("loss", self.loss, LossWeights, "tt.LossWeights(ce=1.5, ...)")
 
 

@@ -29,6 +29,13 @@ NUMBER = "expected a finite number"
         *(({"masks": n}, "masks is .* whole number, at least 2") for n in (1, 2.5, "auto")),
         ({"cells": 0}, "cells is 0; expected a whole number, at least 1"),
         *(({"p": n}, f"p is .*; {NUMBER}") for n in (0, 1, math.nan)),
+        *(
+            (
+                given,
+                r"\w+ is {}, of amortised RISE; set objective='rise' too".format(*given.values()),
+            )
+            for given in ({"masks": 50}, {"cells": 4}, {"p": 0.25})
+        ),
         ({"loss": {"ce": 1}}, "loss is {'ce': 1}; expected tt.LossWeights"),
         ({"loss": None}, "loss is None; expected tt.LossWeights"),
     ],

@@ -7,7 +7,7 @@ from ttame_book.editions.counts import A_STEP
 from ttame_book.editions.edition import Edition
 from ttame_book.editions.trained import Training, run_together
 from ttame_core.classifiers.backbone import Backbone
-from ttame_core.errors import NotServedError
+from ttame_core.errors import NotServedError, TTAMEError
 from ttame_core.explainer import TTAME
 from ttame_core.methods import Method
 from ttame_core.methods.rise import rise
@@ -46,6 +46,11 @@ def training_lengths(
         for changes in [*({"steps": steps} for steps in lengths), *changed]:
             # each is trained from its start, as OneCycleLR spreads the rates over all its steps
             recipe = replace(full.recipe, **{k: v for k, v in changes.items() if k != "seed"})
+            same = recipe == replace(full.recipe, steps=recipe.steps) and not changes.get("seed")
+            if same and changes in changed:
+                raise TTAMEError(
+                    f"converge.changed.{method}: {changes} is its own recipe; leave it out"
+                )
             setting = ", ".join(f"{k} {v}" for k, v in changes.items() if k != "steps")
             name = ",".join([f"convergence/{method}", *(f"{k}={v}" for k, v in changes.items())])
             how = {"recipe": recipe, "seed": changes.get("seed", 0), "name": name}

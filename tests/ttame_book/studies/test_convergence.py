@@ -77,6 +77,15 @@ def test_what_is_changed_is_trained_for_its_own_steps_and_told_by_its_changes(ed
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(maps, 2))
 
 
+@pytest.mark.parametrize("changes", [{"masks": 3}, {"seed": 0}, {"steps": 2}])
+def test_what_changes_nothing_is_no_other_recipe(edition, changes):
+    edition.config["evaluate"]["methods"] = ["t-tame-rise"]
+    changed = {"t-tame-rise": [changes]}
+    edition.config["converge"] = {"steps": [1], "images": 4, "changed": changed}
+    with pytest.raises(tt.TTAMEError, match=r"converge.changed.t-tame-rise: .* is its own recipe"):
+        next(training_lengths(edition, edition.backbone("demo_vit")))
+
+
 def test_rise_spends_a_trainings_forwards_on_the_images_that_it_explains(edition):
     edition.config["evaluate"]["methods"] = ["rise", "t-tame"]
     edition.config["converge"] = {"steps": [1, 2], "images": 4}
