@@ -8,7 +8,7 @@ import pandas as pd
 from chapters import plain, records, settings, table, with_half
 from summaries import backbones_of
 
-from ttame_book.report.answers import counts, listed
+from ttame_book.report.answers import against, counts, listed
 from ttame_book.report.intervals import averages, means_table, paired_differences
 from ttame_book.report.names import shown_name
 from ttame_book.report.tables import outcomes
@@ -192,7 +192,21 @@ def explored_facts(folder: Path) -> dict[str, str]:
     return {
         "explored": " ".join(told),
         "explored_own": f"{setting}, each of which shows with a probability of {own.p:g}",
+        "explored_longer": longer(folder),
     }
+
+
+def longer(folder: Path) -> str:
+    """Compare AD(50) after the longest and the shortest training by the paper's recipe."""
+    told = []
+    for backbone, scores in explored(folder).items():
+        own = scores[(scores["of"] == "t-tame") & (scores["measure"] == "ad") & (scores["v"] == 50)]
+        first, last = own["steps"].min(), own["steps"].max()
+        ends = own[own["steps"].isin([first, last])]
+        ends = ends.assign(method=ends["steps"].astype(str))
+        for _, row in outcomes(paired_differences(ends, [str(last)])).iterrows():
+            told.append(f"on {shown_name(backbone)} {last} steps against {first}: {against(row)}")
+    return "; ".join(told)
 
 
 def scores_of(folder: Path) -> pd.DataFrame:
