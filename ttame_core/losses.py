@@ -106,8 +106,7 @@ def rise_loss(shares: Tensor, maps: Tensor, masks: Tensor) -> tuple[Tensor, Tens
     Returns
     -------
     tuple of Tensor and Tensor
-        The loss, and what it would be of constant maps: the variance of an image's shares. Both are
-        scalars.
+        Scalars: the loss, and what it would be of constant maps, the variance of an image's shares.
     """
     under = torch.bmm(masks.flatten(2), maps.flatten(1)[..., None])[..., 0]  # (B, M)
     under = under / maps[0].numel()

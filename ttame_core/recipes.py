@@ -31,14 +31,14 @@ ACTIVATIONS = ("relu", "sigmoid")
 OTHER_CLASSES = ("uniform", "in-batch")
 STARTS = ("random", "warm", "zero")
 MASKS = ("sigmoid", "min-max", "top")
-OBJECTIVES = ("ttame", "rise")
+OBJECTIVES = ("ttame", "rise", "both")
 OPTIMIZERS = ("sgd", "adamw")
 MODES = ("eval", "train")
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The four lambdas of Eq. 11 and 17, the same for every backbone of the paper.
+    """The four lambdas of Eq. 11 and 17, the same for every backbone of the paper, and one more.
 
     A value that makes no sense raises a TTAMEError.
     """
@@ -48,9 +48,11 @@ class LossWeights:
     variation: float = 0.005  # lambda 3, smoothness within that
     power: float = 0.3  # lambda 4, exponent of the area term
     released_variation: bool = False  # the released code's term in place of lambda 3's
+    rise: float = 12.0  # beyond the paper, amortised RISE beside it; on ViT-Tiny, 1 / its variance
 
     def __post_init__(self) -> None:
-        _check_numbers(self, ce=(0, 1e6), area=(0, 1e6), variation=(0, 1e6), power=(1e-6, 100))
+        _check_numbers(self, **dict.fromkeys(("ce", "area", "variation", "rise"), (0, 1e6)))
+        _check_numbers(self, power=(1e-6, 100))
         check_kind("released_variation", self.released_variation, bool, "True or False")
 
 
@@ -72,10 +74,9 @@ class Recipe:
     backbone_mode: str = "eval"
     # beyond the paper: "warm", the classifier's class activation map; "zero", a fusion of zeros
     start: str = "random"
-    # beyond the paper: "min-max", E_y scaled as it is evaluated; "top", of that the top v %, with v
-    # drawn for each image, and no area term
+    # beyond the paper: "min-max", scaled as evaluated; "top", of that a drawn top v %, no area term
     mask: str = "sigmoid"
-    objective: str = "ttame"  # the paper's, Eq. 17; or "rise", beyond it: amortised RISE
+    objective: str = "ttame"  # the paper's, Eq. 17; or "rise", amortised RISE; or "both"
     masks: int = 3  # amortised RISE alone, for each image: random masks,
     cells: int = 7  # the side of their grids,
     p: float = 0.5  # and the probability that a cell shows
@@ -94,7 +95,7 @@ class Recipe:
                 object.__setattr__(self, name, int(value))
         _check_numbers(self, max_lr=(1e-12, 100), momentum=(0, 0.999999), weight_decay=(0, 1))
         _check_numbers(self, p=(1e-6, 0.999999))
-        for name in ("masks", "cells", "p") if self.objective != "rise" else ():
+        for name in ("masks", "cells", "p") if self.objective == "ttame" else ():
             if (value := getattr(self, name)) != getattr(Recipe, name):
                 raise TTAMEError(f"{name} is {value}, of amortised RISE; set objective='rise' too")
         check_kind("loss", self.loss, LossWeights, "tt.LossWeights(ce=1.5, ...)")

@@ -66,10 +66,10 @@ def training_step(
     with torch.no_grad():
         logits, features = seen or backbone.features(images)
         truth = logits.argmax(1)  # (B,)
-    if recipe.objective == "rise":
-        masks = draw_masks(images, recipe, generator, fabric)
+    drawn = draw_masks(images, recipe, generator, fabric) if recipe.objective != "ttame" else None
+    if drawn is not None and recipe.objective == "rise":
         maps = attention(features, truth[:, None])[:, 0]  # (B, h_e, w_e)
-        return rise_step(backbone, images, masks, logits, maps)
+        return rise_step(backbone, images, drawn, logits, maps)
     whole = of_all(fabric, truth).flatten() if fabric else truth  # (N,)
     if recipe.other_classes == "uniform":
         others = sample_other_classes(whole, backbone.num_classes, len(whole) - 1, generator)
@@ -86,9 +86,12 @@ def training_step(
         kept = draw_percentages(len(whole), generator).split(len(truth))
         mask = mask * soften_top(map_logits[:, 0], kept[rank].to(mask))
         weights = replace(weights, area=0.0)  # how much a mask shows is given
-    terms = ttame_loss(backbone(images, mask), truth, maps, weights)
+    terms = vars(ttame_loss(backbone(images, mask), truth, maps, weights))
+    if drawn is not None:
+        terms["rise"] = rise_step(backbone, images, drawn, logits, map_logits[:, 0])["total"]
+        terms["total"] = terms["total"] + weights.rise * terms["rise"]
     return {
-        **vars(terms),
+        **terms,
         "truth_mean": sigmoids[:, 0].mean(),
         "truth_spread": sigmoids[:, 0].flatten(1).std(1).mean(),
         "others_mean": sigmoids[:, 1:].mean(),
@@ -123,9 +126,8 @@ def rise_step(
 ) -> dict[str, Tensor]:
     """Compute amortised RISE of one batch, see `rise_loss`, and its diagnostics, as scalars.
 
-    Takes images ``(B, 3, H, W)``, masks ``(B, M, H, W)``, the images' logits ``(B, K)``, and the
-    maps of their model truths before a sigmoid ``(B, h, w)``. ``variance`` is what the loss starts
-    from.
+    Takes images ``(B, 3, H, W)``, masks ``(B, M, H, W)``, the images' logits ``(B, K)``, and their
+    truths' maps before a sigmoid ``(B, h, w)``. ``variance`` is what the loss starts from.
     """
     with torch.no_grad():
         repeated = images.repeat_interleave(masks.shape[1], 0)  # (B * M, 3, H, W)

@@ -111,6 +111,29 @@ def test_no_gradient_passes_the_classifier(tiny, noise):
     assert terms["total"] == terms["variance"]  # of maps that are 0
 
 
+def test_both_objectives_add_up(tiny, noise):
+    explainer = tt.TTAME(tiny, "scaled")
+    weights = tt.LossWeights(rise=5.0)
+    recipe = tt.Recipe(steps=1, batch_size=6, other_classes="in-batch", mask="top", loss=weights)
+
+    def terms(objective):
+        draw = torch.Generator().manual_seed(0)
+        asked = replace(recipe, objective=objective)
+        return training_step(tiny, explainer.attention, noise.images[:6], asked, draw)
+
+    rise, both = terms("rise")["total"], terms("both")
+    assert both["rise"] == rise > 0
+    paper = both["total"] - 5 * rise
+    assert torch.allclose(paper, 1.5 * both["ce"])  # top masks have no area term
+    assert {*terms("ttame")} == {*both} - {"rise"}
+    gradients = []
+    for total in (both["total"], paper + 5 * terms("rise")["total"]):
+        explainer.attention.zero_grad()
+        total.backward(retain_graph=True)
+        gradients.append(explainer.attention.fusion.weight.grad.clone())
+    assert torch.allclose(*gradients, atol=1e-6) and gradients[0].any()
+
+
 def test_processes_share_the_masks_of_one():
     images, shares = torch.rand(6, 3, 16, 16), []
     whole = draw_masks(images, RECIPE, torch.Generator().manual_seed(0))

@@ -49,6 +49,7 @@ CASES = {
     "warm": ("squashed", {"start": "warm", "mask": "min-max"}),
     "top": ("squashed", {"mask": "top"}),
     "amortised RISE": ("scaled", {"objective": "rise", "start": "zero"}),
+    "both": ("squashed", {"objective": "both", "mask": "top"}),
     # a bias before a batch norm has a gradient that is rounding alone, which AdamW makes steps of
     "AdamW": (
         "no_skip_no_batch_norm",

@@ -1,8 +1,7 @@
 """How much work an edition is: forward-equivalents, counted rule by rule.
 
 A forward-equivalent is as much arithmetic as one image's pass through the classifier. They are
-counted from the configuration that the graph reads. Counts are upper bounds: no answer is taken for
-kept.
+counted from the configuration that the graph reads, and upper bounds: no answer counts as kept.
 """
 
 import inspect
@@ -149,8 +148,10 @@ def trainings(recipe: Recipe, steps: int, shared: int | None = None) -> Iterator
     whole = masked if shared is None else shared * recipe.batch_size
     if recipe.objective == "rise":  # no gradient goes through the classifier
         yield from ((EXPLAIN, whole), (MASKS, recipe.masks * masked))
-    else:
-        yield STEP, whole + (A_STEP - 1) * masked
+        return
+    yield STEP, whole + (A_STEP - 1) * masked
+    if recipe.objective == "both":
+        yield MASKS, recipe.masks * masked
 
 
 def train(case: Case) -> Iterator[Part]:

@@ -15,6 +15,7 @@ from ttame_core.errors import TTAMEError, check_known, nearest
 from ttame_core.methods.registry import METHODS, OF_LIBRARIES
 from ttame_core.recipes import (
     CROP_MODES,
+    MASKS,
     OBJECTIVES,
     OPTIMIZERS,
     ORDERS,
@@ -32,6 +33,7 @@ REGISTRIES: dict[str, list[str | None]] = {
     "variant": [*VARIANTS],
     "other_classes": [*OTHER_CLASSES],
     "objective": [*OBJECTIVES],
+    "mask": [*MASKS],
     "optimizer": [*OPTIMIZERS],
     "masking": [*ORDERS, None],
     "crop_mode": [*CROP_MODES],

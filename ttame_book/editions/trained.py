@@ -61,8 +61,7 @@ class Training:
     def run(self, progress: Tell | None = None) -> tuple[TTAME, pd.DataFrame]:
         """Train and save, unless that was done; a killed training goes on from its checkpoint.
 
-        The checkpoint stays until the notebook has finished: a run that fails later trains nothing
-        twice.
+        The checkpoint stays until the notebook has finished: what fails later trains nothing twice.
 
         Returns
         -------

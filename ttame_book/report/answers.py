@@ -54,13 +54,11 @@ def counts(rows: pd.DataFrame) -> str:
 
 
 def against(row: pd.Series) -> str:
-    """Say how a comparison came out: ``worse by 13.8 ±3.4 points, n = 500``.
-
-    An interval is of one comparison, so that of a level one may leave 0 out.
-    """
+    """Say how a comparison came out: ``worse by 13.8 ±3.4 points, n = 500``."""
     apart = f"{abs(row['difference']):.1f} ±{(row['high'] - row['low']) / 2:.1f} points"
     if row["outcome"] == "level":
         side = "more" if row["difference"] > 0 else "less"
+        # an interval is of one comparison
         level = "level" if row["low"] <= 0 <= row["high"] else "level after correction"
         return f"{level}: {apart} {side}, n = {row['n']}"
     return f"{row['outcome']} by {apart}, n = {row['n']}"

@@ -34,8 +34,7 @@ def compared_methods(
     """Make the methods compared on a backbone ready to be called, T-TAME among them.
 
     With ``keep`` the maps of costly ones are kept in the backbone's folder, for all runs of the
-    edition. Returns the methods by name, and why those that cannot serve this backbone are left
-    out.
+    edition. Returns methods by name, and why those that cannot serve the backbone are left out.
     """
     ready: dict[str, Method] = {}
     left_out: dict[str, str] = {}
@@ -94,8 +93,7 @@ def score_rounds(
 ) -> pd.DataFrame:
     """Score every method on its test images, as `evaluate` does, in the edition's order of methods.
 
-    ``progress`` takes what is being done, and returns what is called with (images done, images in
-    all).
+    ``progress`` takes what is being done, and returns what is called with (images done, in all).
     """
     settings = edition.config["evaluate"]
     parts = []

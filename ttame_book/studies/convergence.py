@@ -48,9 +48,7 @@ def training_lengths(
             recipe = replace(full.recipe, **{k: v for k, v in changes.items() if k != "seed"})
             same = recipe == replace(full.recipe, steps=recipe.steps) and not changes.get("seed")
             if same and changes in changed:
-                raise TTAMEError(
-                    f"converge.changed.{method}: {changes} is its own recipe; leave it out"
-                )
+                raise TTAMEError(f"converge.changed.{method}: {changes} changes nothing; drop it")
             setting = ", ".join(f"{k} {v}" for k, v in changes.items() if k != "steps")
             name = ",".join([f"convergence/{method}", *(f"{k}={v}" for k, v in changes.items())])
             how = {"recipe": recipe, "seed": changes.get("seed", 0), "name": name}

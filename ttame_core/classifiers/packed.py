@@ -1,8 +1,7 @@
 """Layers of a frozen classifier on a CPU, with weights laid out once as oneDNN wants them.
 
 PyTorch lays weights out anew in every call, and multiplies tokens by MKL, which runs at two thirds
-of oneDNN's speed on processors that are not Intel's. Gradients reach inputs alone: frozen weights
-need none.
+of oneDNN's speed on processors that are not Intel's. Gradients reach inputs alone.
 """
 
 import math

@@ -128,8 +128,7 @@ def explanation_costs(
     images, classes : Tensor
         ``(B, 3, H, W)`` in [0, 1] and ``(B,)`` int64, explained at once.
     repeats : int
-        Timed runs of each method, after one that counts, all methods in turn; the fastest is
-        reported.
+        Timed runs of each method, all in turn, after one that counts; the fastest is reported.
     patience : float
         Seconds of a method's timed runs after which it is repeated no more.
 

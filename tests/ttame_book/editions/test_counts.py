@@ -105,6 +105,9 @@ def test_a_step_is_counted_by_its_recipe(tmp_path):
     assert list(counts.hyperparameters(case))[:2] == [
         *[("explain", 3 * 8), ("RISE", 4 * (2 * (2 + 3) - 3) * 8)]
     ]
+    edition.config["train"] |= {"objective": "both"}
+    assert list(counts.train(case))[:2] == [("training step", 3 * 3 * 8), ("RISE", 4 * 3 * 8)]
+    edition.config["train"] |= {"objective": "rise"}
     # twelve trainings of two steps; the images' own forward once, a seed's, and in training mode
     assert list(counts.ablations(case))[:2] == [("explain", 3 * 2 * 8), ("RISE", 4 * 12 * 2 * 8)]
 

@@ -82,7 +82,7 @@ def test_what_changes_nothing_is_no_other_recipe(edition, changes):
     edition.config["evaluate"]["methods"] = ["t-tame-rise"]
     changed = {"t-tame-rise": [changes]}
     edition.config["converge"] = {"steps": [1], "images": 4, "changed": changed}
-    with pytest.raises(tt.TTAMEError, match=r"converge.changed.t-tame-rise: .* is its own recipe"):
+    with pytest.raises(tt.TTAMEError, match=r"converge.changed.t-tame-rise: .* changes nothing"):
         next(training_lengths(edition, edition.backbone("demo_vit")))
 
 
