@@ -105,6 +105,15 @@ def needs_of(step):
     ]
 
 
+def urgency(step):
+    """What most others wait for comes first, then what takes long: it trains, or takes times.
+
+    At the end short ones are left, for all cores.
+    """
+    waiting = sum(not {*step.outputs}.isdisjoint(other.needs) for other in STEPS)
+    return 2 * waiting + ("train" in step.photographs or step.timed)
+
+
 def key_of(step):
     return lambda w: step_key(EDITION, step, BACKBONE_OF[w.folder])
 
@@ -166,8 +175,7 @@ for step in STEPS:
             notebook=f"{RESULTS}/{{folder}}/{step.notebook}.ipynb",
         log:
             f"{RESULTS}/logs/{{folder}}/{step.notebook}.log",
-        # what most others wait for comes first, so that no long chain is left at the end
-        priority: sum(not {*step.outputs}.isdisjoint(other.needs) for other in STEPS)
+        priority: urgency(step)
         threads: ALONE if step.timed else 1
         params:
             given=lambda w: f"{given_to_papermill(backbone=BACKBONE_OF[w.folder])} {COMMON}",

@@ -134,6 +134,7 @@ def test_what_most_others_wait_for_comes_first(jobs):
     ranked = sorted(waiting, key=of.get, reverse=True)
     assert [waiting[rule] for rule in ranked] == sorted(waiting.values(), reverse=True)
     assert ranked[:2] == ["train", "evaluate"] and of["evaluate"] > of["road"]
+    assert min(of["ablations"], of["qualitative"]) > max(of["sanity"], of["counterfactual"])
     assert of["own"] < min(of[rule] for rule in waiting)  # beside the overview
 
 
