@@ -205,7 +205,9 @@ def longer(folder: Path) -> str:
         ends = own[own["steps"].isin([first, last])]
         ends = ends.assign(method=ends["steps"].astype(str))
         for _, row in outcomes(paired_differences(ends, [str(last)])).iterrows():
-            told.append(f"on {shown_name(backbone)} {last} steps against {first}: {against(row)}")
+            told.append(
+                f"on {shown_name(backbone)} {last} steps are, against {first}, {against(row)}"
+            )
     return "; ".join(told)
 
 

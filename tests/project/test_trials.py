@@ -143,7 +143,7 @@ def test_amortised_rise_is_told_by_each_setting_beside_its_own(tried):
         "On net and 40 validation photographs AD(50) is after 312 steps lower with `masks 8`, not "
         "shown to change with `masks 2`; after 624 steps lower with `masks 8`."
     )
-    longer = r"on net 624 steps against 312: worse by 8.0 ±[\d.]+ points, n = 40"
+    longer = r"on net 624 steps are, against 312, worse by 8.0 ±[\d.]+ points, n = 40"
     assert re.fullmatch(longer, found["explored_longer"])
     rows = rows_of(pages.trials.explored_table(tried))
     told = {(row[1], row[2]): (row[3].split()[0], row[-1]) for row in rows}
