@@ -4,7 +4,9 @@
 >>> run = tb.start_run("03_train", globals())  # doctest: +SKIP
 """
 
+import atexit
 import ctypes
+import gc
 import os
 import sys
 import warnings
@@ -21,6 +23,8 @@ if sys.platform == "linux":
     with suppress(AttributeError, OSError):
         for option, value in ((-4, 0), (-1, 2**31 - 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
             ctypes.CDLL(None).mallopt(option, value)
+# a process that ends would first search all that PyTorch loaded for garbage: two seconds a notebook
+atexit.register(gc.freeze)
 # timm's downloads look for widgets, which nothing here needs: each notebook would begin with it
 warnings.filterwarnings("ignore", message="IProgress not found")
 MODULES = {

@@ -40,6 +40,17 @@ def test_notebooks_wait_asleep_and_keep_freed_memory_however_they_are_run():
     assert told("") == ["None", "False"]
 
 
+def test_a_process_that_ends_searches_nothing_for_garbage():
+    code = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count())); {}"
+
+    def frozen(then):  # what is registered first is called last
+        command = [sys.executable, "-c", code.format(then)]
+        return int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout)
+
+    assert frozen("import ttame_book") > 1000
+    assert frozen("pass") < 1000
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda f: f.stem)
 def test_a_notebook_sets_how_threads_wait_before_pytorch_is_loaded(file):
     cells = [cell for cell in json.loads(file.read_text())["cells"] if cell["cell_type"] == "code"]
