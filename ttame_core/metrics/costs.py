@@ -128,9 +128,10 @@ def explanation_costs(
     images, classes : Tensor
         ``(B, 3, H, W)`` in [0, 1] and ``(B,)`` int64, explained at once.
     repeats : int
-        Timed runs of each method, after a first run that counts; the fastest is reported.
+        Timed runs of each method, after one that counts, all methods in turn; the fastest is
+        reported.
     patience : float
-        Seconds after which no further repetition begins.
+        Seconds of a method's timed runs after which it is repeated no more.
 
     Returns
     -------
@@ -160,29 +161,28 @@ def explanation_costs(
     on_cpu = backbone.mean.is_cpu
     # of Windows it is too coarse
     clock = time.process_time if on_cpu and os.name == "posix" else time.perf_counter
-    rows: list[dict[str, Any]] = []
+    count, rows = len(images), {}
     for name, method in methods.items():
         with counted_passes(*(b.model for b in explained)) as passes, metered() as (flops, memory):
             method(images, classes)
-        seconds: list[float] = []
-        with one_thread() if on_cpu else nullcontext():
-            begun = time.perf_counter()
-            while not seconds or (
-                len(seconds) < repeats and time.perf_counter() - begun < patience
-            ):
-                seconds.append(timed(partial(method, images, classes), clock))
-        count = len(images)
-        rows.append(
-            {
-                "method": name,
-                "forwards": passes.forwards / count,
-                "backwards": passes.backwards / count,
-                "equivalents": flops.get_total_flops() / bare.get_total_flops(),
-                "milliseconds": 1000 * min(seconds) / count,
-                "megabytes": memory.peak / 1e6 / count,
-            }
-        )
-    return pd.DataFrame(rows)
+        rows[name] = {
+            "forwards": passes.forwards / count,
+            "backwards": passes.backwards / count,
+            "equivalents": flops.get_total_flops() / bare.get_total_flops(),
+            "milliseconds": float("inf"),
+            "megabytes": memory.peak / 1e6 / count,
+        }
+    waited = dict.fromkeys(methods, 0.0)
+    with one_thread() if on_cpu else nullcontext():
+        for turn in range(repeats):  # in turn: what disturbs the machine a while disturbs all
+            for name, method in methods.items():
+                if turn and waited[name] >= patience:
+                    continue
+                begun = time.perf_counter()
+                spent = 1000 * timed(partial(method, images, classes), clock) / count
+                waited[name] += time.perf_counter() - begun
+                rows[name]["milliseconds"] = min(spent, rows[name]["milliseconds"])
+    return pd.DataFrame([{"method": name, **row} for name, row in rows.items()])
 
 
 @contextmanager

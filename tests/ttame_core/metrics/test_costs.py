@@ -97,6 +97,14 @@ def test_time_is_that_of_the_fastest_call_of_one_image(tiny, noise, monkeypatch)
     assert found["milliseconds"].tolist() == pytest.approx([1000 * 0.008 / 4])
 
 
+def test_methods_are_timed_in_turn(tiny, noise):
+    calls, names = [], "ab"
+    methods = {n: lambda images, classes, n=n: calls.append(n) or images[:, 0] for n in names}
+    one = noise.images[:2], torch.zeros(2).long()
+    tt.explanation_costs(tiny, methods, *one, repeats=3, patience=60)
+    assert calls == 4 * ["a", "b"]  # first counted
+
+
 @pytest.fixture
 def threads():
     """Two threads, and as many as before afterwards."""
