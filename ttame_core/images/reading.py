@@ -117,12 +117,8 @@ class Preprocessing:
             return to_tensor(F.crop(picture, *margins, size, size))
         return to_tensor(F.center_crop(picture, [size]))
 
-    @property
-    def random_crop(self) -> Transform:
+    def random_crop(self, picture: Image.Image, rng: np.random.Generator) -> Tensor:
         """The paper's training crop (Sec. IV-C), at the weights' own sizes."""
-        return self._random_crop
-
-    def _random_crop(self, picture: Image.Image, rng: np.random.Generator) -> Tensor:
         picture, size = self._resized(picture), self.image_size
         left = int(rng.integers(picture.width - size + 1))
         top = int(rng.integers(picture.height - size + 1))
@@ -178,11 +174,6 @@ def transformed(transform: Transform, picture: Image.Image, rng: np.random.Gener
         found = tuple(image.shape) if isinstance(image, Tensor) else told(image)
         raise TTAMEError(f"the transform gives {found} in place of (3, H, W); {A_TRANSFORM}")
     return image
-
-
-def centre_crop(size: int, resize: Resize, interpolation: str = "bicubic") -> Transform:
-    """Make the evaluation transform of a `Preprocessing`."""
-    return Preprocessing(size, resize, interpolation).crop
 
 
 def random_resized(

@@ -15,39 +15,39 @@ import ttame_core as tt
 from tests.commands import ROOT
 from ttame_core.images.folders import check_writable, evenly, find_photos, read_list
 from ttame_core.images.listing import image_files
-from ttame_core.images.reading import centre_crop
+from ttame_core.images.reading import Preprocessing
 
 
 def test_an_unreadable_image_is_named_or_skipped_and_counted(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     with pytest.raises(tt.TTAMEError, match=r"bad\.jpg"):
-        tt.ImageFolder(tmp_path, centre_crop(8, 8))
+        tt.ImageFolder(tmp_path, Preprocessing(8, 8).crop)
     with pytest.warns(UserWarning, match=r"1 of 2 images .* are left out: bad\.jpg"):
-        folder = tt.ImageFolder(tmp_path, centre_crop(8, 8), on_error="skip")
+        folder = tt.ImageFolder(tmp_path, Preprocessing(8, 8).crop, on_error="skip")
     assert (len(folder), folder.skipped) == (1, ["bad.jpg"])
     with pytest.raises(tt.TTAMEError, match=r"bad\.jpg"):
         tt.read_image(tmp_path / "bad.jpg")
     (tmp_path / "good.png").unlink()
     with pytest.raises(tt.TTAMEError, match="none of the 1 images"):
-        tt.ImageFolder(tmp_path, centre_crop(8, 8), on_error="skip")
+        tt.ImageFolder(tmp_path, Preprocessing(8, 8).crop, on_error="skip")
 
 
 def test_missing_and_empty_folders(tmp_path):
     with pytest.raises(tt.TTAMEError, match="no image folder"):
-        tt.ImageFolder(tmp_path / "nowhere", centre_crop(8, 8))
+        tt.ImageFolder(tmp_path / "nowhere", Preprocessing(8, 8).crop)
     with pytest.raises(tt.TTAMEError, match=r"no images in .*\.jpg"):
-        tt.ImageFolder(tmp_path, centre_crop(8, 8))
+        tt.ImageFolder(tmp_path, Preprocessing(8, 8).crop)
 
 
 def test_folders_of_imagenet_classes_give_labels(tmp_path):
     for name in ("n02102040", "n01440764"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / name / "a.png")
-    images = tt.ImageFolder(tmp_path, centre_crop(8, 8))
+    images = tt.ImageFolder(tmp_path, Preprocessing(8, 8).crop)
     assert [item["label"] for item in images] == [0, 217]  # tench, English springer
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
-    assert not any("label" in item for item in tt.ImageFolder(tmp_path, centre_crop(8, 8)))
+    assert not any("label" in item for item in tt.ImageFolder(tmp_path, Preprocessing(8, 8).crop))
 
 
 @pytest.mark.parametrize("layout", ["flat", "folders of classes"])
@@ -59,7 +59,7 @@ def test_listed_images_are_found_by_name_and_have_the_lists_classes(layout, tmp_
     (tmp_path / "list.txt").write_text("2.png 7 \n\n0.png\t999\n")
     listed = read_list(tmp_path / "list.txt")
     assert list(listed.items()) == [("2.png", 7), ("0.png", 999)]
-    images = tt.ImageFolder(tmp_path / "val", centre_crop(8, 8), listed=listed)
+    images = tt.ImageFolder(tmp_path / "val", Preprocessing(8, 8).crop, listed=listed)
     red = [round(float(item["image"][0, 0, 0]) * 255) for item in images]
     assert [(name, item["label"]) for name, item in zip(red, images, strict=True)] == [
         (2, 7),
@@ -92,7 +92,7 @@ def test_a_list_that_cannot_be_followed_names_the_line_or_the_image(lines, told,
     (tmp_path / "list.txt").write_text(lines)
     with pytest.raises(tt.TTAMEError, match=told):
         listed = read_list(tmp_path / "list.txt")
-        tt.ImageFolder(tmp_path / "val", centre_crop(8, 8), listed=listed)
+        tt.ImageFolder(tmp_path / "val", Preprocessing(8, 8).crop, listed=listed)
     with pytest.raises(tt.TTAMEError, match=r"none\.txt cannot be read"):
         read_list(tmp_path / "none.txt")
 
@@ -126,7 +126,7 @@ def picture(*files):
 
 
 def ids(folder, **options):
-    images = tt.ImageFolder(folder, centre_crop(8, 8), **options)
+    images = tt.ImageFolder(folder, Preprocessing(8, 8).crop, **options)
     return [item["id"] for item in images]
 
 
@@ -251,7 +251,7 @@ def test_no_bad_file_costs_the_others(tmp_path):
     with pytest.warns(
         UserWarning, match=r"6 of 8 images .*: device\.jpg, .*; the first: .*a device"
     ):
-        folder = tt.ImageFolder(tmp_path, centre_crop(8, 8), on_error="skip")
+        folder = tt.ImageFolder(tmp_path, Preprocessing(8, 8).crop, on_error="skip")
     assert [item["id"] for item in folder] == ["folder.jpg/inside.png", "good.png"]
     assert len(folder.skipped) == 6
     with pytest.raises(tt.TTAMEError, match=r"device\.jpg is a pipe.*\(on_error: skip\)"):
@@ -265,7 +265,7 @@ def test_no_bad_file_costs_the_others(tmp_path):
 )
 def test_a_file_that_vanishes_is_named(tmp_path):
     picture(tmp_path / "a.png")
-    folder = tt.ImageFolder(tmp_path, centre_crop(8, 8), on_error="skip")
+    folder = tt.ImageFolder(tmp_path, Preprocessing(8, 8).crop, on_error="skip")
     (tmp_path / "a.png").unlink()
     with pytest.raises(tt.TTAMEError, match=r"a\.png is not there"):
         folder[0]
@@ -461,7 +461,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(out, message, tmp_path):
 def test_what_no_folder_can_be_made_of(given, message, tmp_path):
     picture(tmp_path / "a.png")
     with pytest.raises(tt.TTAMEError, match=message):
-        tt.ImageFolder(**{"root": tmp_path, "transform": centre_crop(8, 8), **given})
+        tt.ImageFolder(**{"root": tmp_path, "transform": Preprocessing(8, 8).crop, **given})
 
 
 @pytest.mark.happens(

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import ttame_core as tt
-from ttame_core.images.reading import Preprocessing, centre_crop, check_images, random_resized
+from ttame_core.images.reading import Preprocessing, check_images, random_resized
 
 
 def test_a_backbone_reads_files_as_its_weights_ask_for(tiny, tmp_path):
@@ -27,10 +27,12 @@ def test_transforms():
     picture = Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3))
     rng = np.random.default_rng(0)
     middle = torch.from_numpy(np.asarray(picture)[1:9, 1:9].copy()).permute(2, 0, 1) / 255
-    assert torch.equal(centre_crop(8, 10)(picture, rng), middle)
+    assert torch.equal(Preprocessing(8, 10, "bicubic").crop(picture, rng), middle)
     wide = picture.resize((30, 20))
     squeezed = np.asarray(wide.resize((10, 9), Image.Resampling.BICUBIC))[:8, 1:9]
-    found = centre_crop(8, (9, 10))(wide, rng)  # height and width: proportions are given up
+    found = Preprocessing(8, (9, 10), "bicubic").crop(
+        wide, rng
+    )  # height and width: proportions are given up
     assert torch.equal(found, torch.from_numpy(squeezed.copy()).permute(2, 0, 1) / 255)
     for transform in (Preprocessing(8, 10).random_crop, random_resized(8)):
         crops = [transform(picture, np.random.default_rng(i)) for i in (0, 0, 1)]

@@ -9,7 +9,7 @@ from PIL import Image
 
 import ttame_core as tt
 from ttame_core.images.listing import identity, image_files
-from ttame_core.images.reading import centre_crop
+from ttame_core.images.reading import Preprocessing
 from ttame_core.images.tars import from_tar
 
 CLASSES = ("n02102040", "n01440764")
@@ -49,7 +49,7 @@ def test_tar_files_hold_the_images_of_the_folder(layout, unpacked, tmp_path):
         if layout == "tars in a tar":
             root = packed(tmp_path / "train.tar", root)
     plain, found = (
-        tt.ImageFolder(each, centre_crop(8, 8), slice(1, 5)) for each in (unpacked, root)
+        tt.ImageFolder(each, Preprocessing(8, 8).crop, slice(1, 5)) for each in (unpacked, root)
     )
     assert len(plain) == len(found) == 4
     for one, other in zip(plain, found, strict=True):
@@ -81,12 +81,12 @@ def test_a_damaged_tar_file_is_named(unpacked, tmp_path):
     at = whole.index(b"\x89PNG")
     whole_file.write_bytes(whole[:at] + b"none" + whole[at + 4 :])
     with pytest.raises(tt.TTAMEError, match=r"whole\.tar/n\d+/\d\.png cannot be read as an image"):
-        tt.ImageFolder(whole_file, centre_crop(8, 8))
+        tt.ImageFolder(whole_file, Preprocessing(8, 8).crop)
     with pytest.warns(UserWarning, match="1 of 6 images"):
-        assert len(tt.ImageFolder(whole_file, centre_crop(8, 8), on_error="skip")) == 5
+        assert len(tt.ImageFolder(whole_file, Preprocessing(8, 8).crop, on_error="skip")) == 5
     whole_file.write_bytes(b"no tar file" * 100)
     with pytest.raises(tt.TTAMEError, match=r"whole\.tar cannot be read .* not compressed"):
-        tt.ImageFolder(whole_file, centre_crop(8, 8))
+        tt.ImageFolder(whole_file, Preprocessing(8, 8).crop)
     with pytest.raises(tt.TTAMEError, match=r"x\.png is not there"):
         tt.read_image(packed(tmp_path / "other.tar", unpacked) / "x.png")
 
