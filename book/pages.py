@@ -115,6 +115,7 @@ def write_pages(results: Path, book: Path, title: str, drawn: Future) -> None:
         **chapters.facts(COMMITTED),
         "unseen": trials.sentence(OTHERS),
         "parts": trials.parts(COMMITTED),
+        "against_rise": trials.rise_counts(COMMITTED),
         **trials.explored_facts(EXPLORED),
     }
     published = config.pop("repository")
@@ -193,6 +194,7 @@ def write_photographs(results: Path, book: Path) -> list[str]:
         ("costs-shown", chapters.costs_table(COMMITTED)),
         ("saturation", trials.saturation_table(COMMITTED)),
         ("classes", trials.classes_table(COMMITTED, OTHERS)),
+        ("against-rise", trials.rise_table(COMMITTED)),
         ("explored", trials.explored_table(EXPLORED)),
     ):
         (book / f"{name}.md").write_text(text)

@@ -24,21 +24,31 @@ def backbones_of(folder: Path) -> list[str]:
     return list(read_scores(folder)[0]["backbone"].unique())
 
 
-def against_rise(folder: Path, backbone: str, method: str) -> str:
-    """Say how a method's AD(50) compares with RISE's, on the most photographs that both explain.
+@cache
+def with_rise(folder: Path, backbone: str, method: str) -> pd.DataFrame:
+    """Compare a method with RISE in AD and IC, on the most photographs that both explain.
 
     The edition ``more-photographs`` has more of them, where its results lie beside ``folder``. The
-    test is one of these two alone, corrected for their AD and IC.
+    tests are corrected for these rows alone; there are none where RISE was not run.
     """
     for place in (folder.with_name("more-photographs"), folder):
         if (file := place / backbone / "scores.parquet").is_file():
             scores = pd.read_parquet(file)
             both = scores["method"].isin([method, "rise"])
             scores = scores[both & scores["measure"].isin(list(MASKING))]
-            rows = rows_of(paired_differences(scores, [method]), backbone, method, "ad", 50)
+            rows = paired_differences(scores, [method])
             if len(rows):
-                return against(rows.iloc[0])
-    return "not compared"
+                return rows
+    return pd.DataFrame()
+
+
+def against_rise(
+    folder: Path, backbone: str, method: str, measure: str = "ad", v: float = 50
+) -> str:
+    """Say how a method compares with RISE in a measure, by `with_rise`."""
+    rows = with_rise(folder, backbone, method)
+    rows = rows_of(rows, backbone, method, measure, v) if len(rows) else rows
+    return against(rows.iloc[0]) if len(rows) else "not compared"
 
 
 def read_evidence(folder: Path) -> pd.DataFrame:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 from chapters import plain, records, settings, table, with_half
-from summaries import backbones_of
+from summaries import against_rise, backbones_of, with_rise
 
-from ttame_book.report.answers import against, counts, listed
+from ttame_book.report.answers import against, counts, listed, rows_of
 from ttame_book.report.intervals import averages, means_table, paired_differences
 from ttame_book.report.names import shown_name
 from ttame_book.report.tables import outcomes
@@ -53,6 +53,33 @@ def saturation_table(folder: Path) -> str:
         mean, spread, largest = end
         rows.append([shown_name(backbone), f"{mean:.2f}", f"{spread:.2f}", f"{largest:,.0f}"])
     return table(["", *SATURATION.values()], rows)
+
+
+def rise_table(folder: Path) -> str:
+    """Write how T-TAMEs compare with RISE in AD and IC, a row for each classifier and T-TAME."""
+    rows = []
+    for backbone in backbones_of(folder):
+        for method in (METHOD, *VARIANTS):
+            if len(found := with_rise(folder, backbone, method)):
+                told = (against_rise(folder, backbone, method, *column) for column in EXPLORED)
+                cells = [cell.partition(", n")[0] for cell in told]
+                names = [shown_name(backbone), shown_name(method)]
+                rows.append([*names, *cells, f"{found['n'].max()}"])
+    return table(["classifier", "method", *EXPLORED.values(), "photographs"], rows)
+
+
+def rise_counts(folder: Path) -> str:
+    """Count how top masks compare with RISE in what `rise_table` shows, and say where worse."""
+    found: list[pd.DataFrame] = []
+    behind: list[str] = []
+    for backbone in backbones_of(folder):
+        if len(pairs := with_rise(folder, backbone, METHOD)):
+            found += [rows_of(pairs, backbone, METHOD, *column) for column in EXPLORED]
+            rows = pd.concat(found[-len(EXPLORED) :])
+            worse = rows[rows["outcome"] == "worse"]["measure"]
+            behind += [f"{measure[:-2]} on {shown_name(backbone)}" for measure in worse]
+    told = counts(pd.concat(found)) if found else "not compared"
+    return f"{told} ({listed(behind)})" if behind else told
 
 
 def classes_table(seen: Path, unseen: Path) -> str:

@@ -154,7 +154,12 @@ def test_every_word_that_a_text_asks_for_is_made(edition):
         for file in pages.PROSE.glob("*.md")
         for name in file.read_text().split("{{")[1:]
     }
-    of_trials = {"unseen", "parts", *pages.trials.explored_facts(edition)}  # those of pages.main
+    of_trials = {
+        "unseen",
+        "parts",
+        "against_rise",
+        *pages.trials.explored_facts(edition),
+    }  # those of pages.main
     assert asked and asked <= {*chapters.facts(edition), *of_trials}
 
 
@@ -188,6 +193,38 @@ def test_rise_is_compared_on_more_photographs_where_its_own_edition_was_run(edit
     pd.concat([of("t-tame-top", own), of("rise", less)]).to_parquet(place / "scores.parquet")
     *_, (*_, rise) = rows_of(chapters.answer_table(edition))
     assert rise.startswith("worse by 11.0 ±") and rise.endswith("points, n = 90")
+
+
+def test_t_tames_are_compared_with_rise_in_ad_and_ic(edition):
+    images = [f"{i}.jpg" for i in range(90)]
+
+    def of(method, measure, v, values):
+        rows = {"method": method, "image_id": images, "value": values, "backbone": "net"}
+        return pd.DataFrame({**rows, "measure": measure, "v": float(v)})
+
+    place = edition.with_name("more-photographs") / "net"
+    place.mkdir(parents=True)
+    own, apart = [i % 7 for i in range(90)], [8 * (i % 2) - 4 for i in range(90)]
+    further = [value + 10 + i % 3 for i, value in enumerate(own)]
+    scores = [of("t-tame-top", "ad", 50, own), of("rise", "ad", 50, further)]
+    scores += [of("t-tame-top", "ad", 15, apart), of("rise", "ad", 15, [0] * 90)]
+    scores += [of("t-tame-top", "ic", 50, own), of("rise", "ic", 50, further)]
+    pd.concat(scores).to_parquet(place / "scores.parquet")
+    trials = pages.trials
+    top, *others = rows_of(trials.rise_table(edition))[2:]
+    assert top[:2] == ["net", "T-TAME, top masks"]
+    told = [re.sub(r" ±\d\.\d", "", cell) for cell in top[2:]]
+    assert told == [
+        "better by 11.0 points",
+        "level: 0.0 points less",
+        "worse by 11.0 points",
+        "not compared",
+        "90",
+    ]
+    assert [row[1:3] + row[-1:] for row in others] == [
+        ["T-TAME", "level: 0.5 ±18.0 points more", "40"]  # of the edition itself
+    ]
+    assert trials.rise_counts(edition) == "1 better, 1 level, 1 worse (IC(50) on net)"
 
 
 def test_a_classifiers_page_has_each_method_once_and_controls_with_the_first(edition):
