@@ -28,18 +28,18 @@ def backbones_of(folder: Path) -> list[str]:
 def with_rise(folder: Path, backbone: str, method: str) -> pd.DataFrame:
     """Compare a method with RISE in AD and IC, on the most photographs that both explain.
 
-    The edition ``more-photographs`` has more of them, where its results lie beside ``folder``. The
-    tests are corrected for these rows alone; there are none where RISE was not run.
+    They are those of an edition, or of ``more-photographs``, where its results lie beside
+    ``folder``. The tests are corrected for these rows alone; there are none where RISE was not run.
     """
+    found = []
     for place in (folder.with_name("more-photographs"), folder):
         if (file := place / backbone / "scores.parquet").is_file():
             scores = pd.read_parquet(file)
             both = scores["method"].isin([method, "rise"])
             scores = scores[both & scores["measure"].isin(list(MASKING))]
-            rows = paired_differences(scores, [method])
-            if len(rows):
-                return rows
-    return pd.DataFrame()
+            found.append(paired_differences(scores, [method]))
+    empty = pd.DataFrame()
+    return max(found, key=lambda rows: rows["n"].max() if len(rows) else 0, default=empty)
 
 
 def against_rise(

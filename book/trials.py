@@ -14,7 +14,7 @@ from ttame_book.report.names import shown_name
 from ttame_book.report.tables import outcomes
 from ttame_book.studies.ablations import PARTED, Shown
 from ttame_core.metrics.measures import MASKING
-from ttame_core.recipes import Recipe
+from ttame_core.recipes import OURS, Recipe
 
 ENDING = 30  # steps of a training that are its end
 SATURATION = {
@@ -56,10 +56,10 @@ def saturation_table(folder: Path) -> str:
 
 
 def rise_table(folder: Path) -> str:
-    """Write how T-TAMEs compare with RISE in AD and IC, a row for each classifier and T-TAME."""
+    """Write how each T-TAME of each classifier compares with RISE in AD and IC."""
     rows = []
     for backbone in backbones_of(folder):
-        for method in (METHOD, *VARIANTS):
+        for method in OURS:
             if len(found := with_rise(folder, backbone, method)):
                 told = (against_rise(folder, backbone, method, *column) for column in EXPLORED)
                 cells = [cell.partition(", n")[0] for cell in told]

@@ -57,7 +57,7 @@ def against(row: pd.Series) -> str:
     """Say how a comparison came out: ``worse by 13.8 ±3.4 points, n = 500``."""
     apart = f"{abs(row['difference']):.1f} ±{(row['high'] - row['low']) / 2:.1f} points"
     if row["outcome"] == "level":
-        side = "more" if row["difference"] > 0 else "less"
+        side = "more" if row["difference"] > 0 else "less" if row["difference"] else "apart"
         # an interval is of one comparison
         level = "level" if row["low"] <= 0 <= row["high"] else "level after correction"
         return f"{level}: {apart} {side}, n = {row['n']}"

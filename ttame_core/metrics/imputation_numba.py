@@ -191,11 +191,10 @@ def solve(image, removed, out, size, tolerance, iterations):  # pragma: no cover
         for iteration in range(iterations):
             v_cycle(masks, weights, damps, rights, xs, spares, line)
             step = xs[0]  # about the error of x
-            error = largest(step)
-            if error < tolerance or iteration == iterations - 1:
+            error, now = largest(step), dot(right, step)
+            if error <= tolerance or now == 0 or iteration == iterations - 1:
                 worst = max(worst, error)
                 break
-            now = dot(right, step)
             combine(step, F32(now / previous), direction if iteration else zero, direction)
             previous = now
             residual(direction, zero, weight, mask, product)

@@ -54,6 +54,8 @@ def test_a_comparison_says_by_how_much_how_sure_and_of_how_many():
     assert against(row) == "level after correction: 3.0 ±2.0 points less, n = 40"
     row["high"] = 0.5
     assert against(row) == "level: 3.0 ±2.5 points less, n = 40"
+    row["difference"] = 0.0
+    assert against(row) == "level: 0.0 ±2.5 points apart, n = 40"
 
 
 def test_the_best_variant_is_one_beyond_the_paper_by_the_measures_direction():

@@ -48,6 +48,14 @@ def test_a_wide_hole_in_a_ramp_is_restored(solver):
     assert torch.allclose(tt.impute(RAMP, removed, noise=0, tolerance=1e-6), RAMP, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:the imputation stopped")
+@pytest.mark.parametrize("holes", [[], [(2, 2)], [(i, j) for i in (1, 2, 3) for j in (1, 2, 3)]])
+def test_a_tolerance_that_is_never_reached_ends_as_exactly_as_numbers_are(holes, solver):
+    removed = hole(*holes)
+    exact, found = (tt.impute(RAMP, removed, noise=0, tolerance=t) for t in (1e-7, 0.0))
+    assert torch.allclose(found, exact, atol=1e-6)
+
+
 def direct(image, removed):
     """Direct sparse solution in float64: every removed pixel is the weighted mean of its neighbours."""
     height, width = removed.shape
