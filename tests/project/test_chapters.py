@@ -224,7 +224,7 @@ def test_t_tames_are_compared_with_rise_in_ad_and_ic(edition):
     told = [re.sub(r" ±\d\.\d", "", cell) for cell in top[2:]]
     assert told == [
         "better by 11.0 points",
-        "level: 0.0 points less",
+        "level: 0.0 points apart",
         "worse by 11.0 points",
         "not compared",
         "90",
