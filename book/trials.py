@@ -219,15 +219,19 @@ def explored_facts(folder: Path) -> dict[str, str]:
     return {
         "explored": " ".join(told),
         "explored_own": f"{setting}, each of which shows with a probability of {own.p:g}",
-        "explored_longer": longer(folder),
+        "explored_longer": longer(folder, "t-tame"),
+        "explored_top": longer(folder, METHOD),
     }
 
 
-def longer(folder: Path) -> str:
-    """Compare AD(50) after the longest and the shortest training by the paper's recipe."""
+def longer(folder: Path, method: str) -> str:
+    """Compare a method's AD(50) after its longest and its shortest training."""
     told = []
     for backbone, scores in explored(folder).items():
-        own = scores[(scores["of"] == "t-tame") & (scores["measure"] == "ad") & (scores["v"] == 50)]
+        own = scores[(scores["method"] == method) & (scores["measure"] == "ad")]
+        own = own[own["v"] == 50]
+        if own["steps"].nunique() < 2:
+            continue
         first, last = own["steps"].min(), own["steps"].max()
         ends = own[own["steps"].isin([first, last])]
         ends = ends.assign(method=ends["steps"].astype(str))

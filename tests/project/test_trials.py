@@ -115,7 +115,7 @@ def tried(tmp_path):
     """More masks lose 9 points less than its own setting, fewer as many; none is trained at 0."""
     folder = tmp_path / "amortised-rise" / "net"
     folder.mkdir(parents=True)
-    scatter = np.random.default_rng(0).uniform(-5, 5, (7, len(IMAGES)))
+    scatter = np.random.default_rng(0).uniform(-5, 5, (9, len(IMAGES)))
     scatter -= scatter.mean(axis=1, keepdims=True)
     trainings = {  # method, setting, steps: mean
         ("t-tame-rise", "", 312): 40,
@@ -125,6 +125,8 @@ def tried(tmp_path):
         ("t-tame-rise", "masks 8", 624): 28,
         ("t-tame", "", 312): 52,
         ("t-tame", "", 624): 60,
+        ("t-tame-top", "", 312): 33,
+        ("t-tame-top", "", 2496): 25,
     }
     scores = [
         of(name, measure, v, mean + scatter[i]).assign(steps=steps, setting=setting)
@@ -145,6 +147,8 @@ def test_amortised_rise_is_told_by_each_setting_beside_its_own(tried):
     )
     longer = r"on net 624 steps are, against 312, worse by 8.0 ±[\d.]+ points, n = 40"
     assert re.fullmatch(longer, found["explored_longer"])
+    longer = r"on net 2496 steps are, against 312, better by 8.0 ±[\d.]+ points, n = 40"
+    assert re.fullmatch(longer, found["explored_top"])
     rows = rows_of(pages.trials.explored_table(tried))
     told = {(row[1], row[2]): (row[3].split()[0], row[-1]) for row in rows}
     assert told["T-TAME", "624"] == ("60.0", "worse")

@@ -47,7 +47,7 @@ def training_lengths(
             # each is trained from its start, as OneCycleLR spreads the rates over all its steps
             recipe = replace(full.recipe, **{k: v for k, v in changes.items() if k != "seed"})
             same = recipe == replace(full.recipe, steps=recipe.steps) and not changes.get("seed")
-            if same and changes in changed:
+            if same and recipe.steps in lengths and changes in changed:
                 raise TTAMEError(f"converge.changed.{method}: {changes} changes nothing; drop it")
             setting = ", ".join(f"{k} {v}" for k, v in changes.items() if k != "steps")
             name = ",".join([f"convergence/{method}", *(f"{k}={v}" for k, v in changes.items())])

@@ -64,7 +64,7 @@ def test_a_method_is_trained_anew_for_each_length_and_its_own_is_found(edition):
 
 def test_what_is_changed_is_trained_for_its_own_steps_and_told_by_its_changes(edition):
     edition.config["evaluate"]["methods"] = ["t-tame-rise"]
-    changes = [{"masks": 2}, {"masks": 2, "steps": 1}, {"seed": 1}]
+    changes = [{"masks": 2}, {"masks": 2, "steps": 1}, {"seed": 1}, {"steps": 2}]
     edition.config["converge"] = {"steps": [1], "images": 4, "changed": {"t-tame-rise": changes}}
     vit, images = edition.backbone("demo_vit"), torch.rand(2, 3, 64, 64)
     found = {tuple(point): e for *point, e in training_lengths(edition, vit)}
@@ -72,12 +72,13 @@ def test_what_is_changed_is_trained_for_its_own_steps_and_told_by_its_changes(ed
         ("t-tame-rise", "masks 2", 3),
         ("t-tame-rise", "masks 2", 1),
         ("t-tame-rise", "seed 1", 3),
+        ("t-tame-rise", "", 2),
     ]
     maps = [explainer.explain(images) for explainer in found.values()]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(maps, 2))
 
 
-@pytest.mark.parametrize("changes", [{"masks": 3}, {"seed": 0}, {"steps": 2}])
+@pytest.mark.parametrize("changes", [{"masks": 3}, {"seed": 0}, {"steps": 1}, {"steps": 3}])
 def test_what_changes_nothing_is_no_other_recipe(edition, changes):
     edition.config["evaluate"]["methods"] = ["t-tame-rise"]
     changed = {"t-tame-rise": [changes]}
