@@ -13,7 +13,7 @@ from ttame_core.errors import TTAMEError, check_known
 from ttame_core.images.decoding import printable
 from ttame_core.images.folders import SPLITS, ImageFolder, read_list
 from ttame_core.images.listing import identity, image_files
-from ttame_core.images.reading import Preprocessing, random_resized, to_tensor
+from ttame_core.images.reading import Preprocessing, Transform, random_resized, to_tensor
 
 
 def open_split(
@@ -47,7 +47,7 @@ def open_split(
     part, listed = None, None
     if split == "train":
         part = slice(spec["train"]) if spec.get("train") else None
-        transform = preprocessing.random_crop
+        transform: Transform = preprocessing.random_crop
         if spec.get("train_crop") == "random-resized":
             transform = random_resized(preprocessing.image_size, preprocessing.interpolation)
     else:
