@@ -196,9 +196,7 @@ def open_split(
     spec: dict[str, Any], split: str, root: Path, preprocessing: Preprocessing
 ) -> DigitsInPhotographs:
     """Open a split as a configuration describes it; see `Edition.images`."""
-    return _composed(split, spec.get(split), preprocessing.image_size)
+    return _composed(split, spec.get(split), image_size=preprocessing.image_size)
 
 
-@lru_cache(maxsize=3)  # seconds of work, asked for by every training of a study
-def _composed(split: str, size: int | None, image_size: int) -> DigitsInPhotographs:
-    return DigitsInPhotographs(split, size, image_size=image_size)
+_composed = lru_cache(maxsize=3)(DigitsInPhotographs)  # seconds of work, for each training

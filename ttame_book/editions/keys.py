@@ -134,7 +134,9 @@ def _imports(tree: ast.AST) -> Iterator[str]:
             ours = [each for each in node.names if each.name.partition(".")[0] in PACKAGES]
             packages |= {each.asname or each.name: each.name for each in ours}
             yield from (each.name for each in ours)
-        elif isinstance(node, ast.ImportFrom) and (node.level or _is_ours(node.module)):
+        elif isinstance(node, ast.ImportFrom):
+            if not node.level and str(node.module).partition(".")[0] not in PACKAGES:
+                continue
             if node.level or any(each.name == "*" for each in node.names):
                 raise TTAMEError(
                     f"{ast.unparse(node)!r} hides what is imported; name module and names"
@@ -148,10 +150,6 @@ def _imports(tree: ast.AST) -> Iterator[str]:
             package = _package(node.value, packages)
             if package:
                 yield _module_of(package, node.attr)
-
-
-def _is_ours(module: str | None) -> bool:
-    return str(module).partition(".")[0] in PACKAGES
 
 
 def _package(node: ast.AST, packages: dict[str, str]) -> str | None:

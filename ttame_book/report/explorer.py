@@ -49,7 +49,8 @@ def write_page(results: Path, committed: Path, book: Path) -> bool:
         page.unlink()
         print(f"the explorer is left out: {results} has no summary/differences.csv")
         return False
-    data: dict[str, Any] = {"sets": sets, "colours": [_rgb(colour) for colour in COLOURS]}
+    colours = [list(bytes.fromhex(colour.removeprefix("#"))) for colour in COLOURS]
+    data: dict[str, Any] = {"sets": sets, "colours": colours}
     if (file := summary / "explorer.json").is_file():
         explored = read_result(file, lambda path: json.loads(path.read_text()))
         data |= {"explored": _explored(explored)} if explored["classifiers"] else {}
@@ -141,7 +142,3 @@ def _explored(found: dict[str, Any]) -> dict[str, Any]:
 def _said(method: str) -> str:
     """Say a method; that it is a control the page adds itself."""
     return shown_name(method).removesuffix(" (control)")
-
-
-def _rgb(colour: str) -> list[int]:
-    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]

@@ -221,7 +221,8 @@ def deciding_comparisons(compared: pd.DataFrame, claims: Sequence[Claim] = CLAIM
 def _decide(claim: Claim, rows: pd.DataFrame) -> tuple[str, pd.Series | None, float]:
     """Judge a claim by its comparisons: the verdict, what decides, and how clear that is."""
     clear = _clearness(rows)
-    needed = clear.drop(_excused(claim, rows))
+    excused = rows["clearness"][rows["right"] == claim.exception].nsmallest(1)
+    needed = clear.drop(excused.index)
     least = float(needed.min())
     lacking = rows[rows["outcome"] == "missing"]
     if lacking.empty and not least < -1:
@@ -238,11 +239,6 @@ def _clearness(rows: pd.DataFrame) -> pd.Series:
     mixed = clearness_of[rows["claimed"] == "mixed"]
     extremes = [mixed.nlargest(1), -mixed.nsmallest(1)]  # one better at least, and one worse
     return pd.concat([clearness_of.drop(mixed.index), *extremes])
-
-
-def _excused(claim: Claim, rows: pd.DataFrame) -> pd.Index:
-    """Find the one comparison that may come out otherwise."""
-    return rows["clearness"][rows["right"] == claim.exception].nsmallest(1).index
 
 
 def _verdict(claim: Claim, rows: pd.DataFrame, names: Mapping[str, str]) -> dict[str, object]:

@@ -155,7 +155,8 @@ def check_logits(logits: Any, model: nn.Module, name: str) -> None:
 def check_values(logits: Tensor, model: nn.Module, images: Tensor, name: str) -> None:
     """Raise a TTAMEError unless logits ``(2, K)`` are finite and no probabilities."""
     if not logits.isfinite().all():
-        broken = [k for k, v in model.state_dict().items() if not _finite(v)]
+        tensors = {k: v for k, v in model.state_dict().items() if isinstance(v, Tensor)}
+        broken = [k for k, v in tensors.items() if not v.isfinite().all()]
         found = f"weights that are not finite: {broken[:3]}" if broken else "no such weights"
         raise TTAMEError(
             f"{name} returns logits that are not finite for two ordinary images ({found}); expected finite ones: "
@@ -251,8 +252,3 @@ def check_repeats(
             f"{name} gives an image other logits in another batch, or at another call; expected the same in evaluation "
             "mode: dropout and batch norm must be modules, registered as such, and batch norm have running statistics"
         )
-
-
-def _finite(value: Any) -> bool:
-    """Say whether a tensor holds nothing that is not finite."""
-    return not isinstance(value, Tensor) or bool(value.isfinite().all())

@@ -13,6 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ class ImageFolder(Dataset):
                     raise TTAMEError(f"{error}; or {asked}") from error
                 self.skipped.append(self._id(file))
                 why = why or f"the first: {error}"
-        self.class_of = _class if listed is None else _file
+        self.class_of = _class if listed is None else attrgetter("name")
         known = imagenet_folders() if listed is None else listed
         self.labels = known if {*map(self.class_of, self.files)} <= known.keys() else {}
         if not self.files:
@@ -166,11 +167,6 @@ class ImageFolder(Dataset):
 def _class(file: Path) -> str:
     """Name the folder that an image is in, or the tar file."""
     return file.parent.name.removesuffix(TAR)
-
-
-def _file(file: Path) -> str:
-    """Name an image's file, by which lists know its class."""
-    return file.name
 
 
 def read_list(path: str | Path) -> dict[str, int]:
