@@ -70,16 +70,20 @@ def rise_table(folder: Path) -> str:
 
 def rise_counts(folder: Path) -> str:
     """Count how top masks compare with RISE in what `rise_table` shows, and say where worse."""
-    found: list[pd.DataFrame] = []
-    behind: list[str] = []
-    for backbone in backbones_of(folder):
-        if len(pairs := with_rise(folder, backbone, METHOD)):
-            found += [rows_of(pairs, backbone, METHOD, *column) for column in EXPLORED]
-            rows = pd.concat(found[-len(EXPLORED) :])
-            worse = rows[rows["outcome"] == "worse"]["measure"]
-            behind += [f"{measure[:-2]} on {shown_name(backbone)}" for measure in worse]
-    told = counts(pd.concat(found)) if found else "not compared"
-    return f"{told} ({listed(behind)})" if behind else told
+    rows = [
+        rows_of(pairs, backbone, METHOD, *column)
+        for backbone in backbones_of(folder)
+        if len(pairs := with_rise(folder, backbone, METHOD))
+        for column in EXPLORED
+    ]
+    if not rows:
+        return "not compared"
+    found = pd.concat(rows)
+    behind = [
+        f"{row['measure'][:-2]} on {shown_name(row['backbone'])}"
+        for row in records(found[found["outcome"] == "worse"])
+    ]
+    return counts(found) + (f" ({listed(behind)})" if behind else "")
 
 
 def classes_table(seen: Path, unseen: Path) -> str:
