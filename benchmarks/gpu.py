@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from PIL import Image
 from torch import nn
 
 import ttame_core as tt
+from ttame_book.editions.manifest import commit
 from ttame_core.classifiers.fast import batch_that_suits
 from ttame_core.errors import TTAMEError
 from ttame_core.images.batches import endless_batches
@@ -38,7 +38,8 @@ from ttame_core.metrics.costs import timed
 from ttame_core.metrics.measures import MASKING, ROAD
 from ttame_core.steps import optimizer_of, training_step
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks/results"
 MODELS = ("resnet50", "vgg16", "vit_b_16")
 PRECISIONS = ("float32", "bfloat16")
 PACKAGES = ("torch", "torchvision", "timm", "captum", "torchcam", "grad-cam")
@@ -242,12 +243,6 @@ def reading(device: torch.device) -> list[dict]:
 def about(device: torch.device) -> dict[str, object]:
     """Say on what and with what the table was made."""
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     cpu = Path("/proc/cpuinfo")
     told = cpu.read_text().splitlines() if cpu.is_file() else []
     processors = {line.partition(": ")[2] for line in told if line.startswith("model name")}
@@ -260,7 +255,7 @@ def about(device: torch.device) -> dict[str, object]:
         "processor": ", ".join(sorted(processors)) or platform.processor(),
         "python": platform.python_version(),
         **versions(),
-        "commit": commit.stdout.strip(),
+        "commit": commit(ROOT),
     }
 
 

@@ -75,13 +75,14 @@ def peak_memory() -> float | None:
 
 def commit(root: Path) -> str:
     """Name the project's commit, with ``+`` where files other than results differ; or "unknown"."""
+    code = [".", ":(exclude,glob)**/results/**"]
     try:
         ask = ["git", "-C", str(root)]
         found = subprocess.run(
             [*ask, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()
         changed = subprocess.run(
-            [*ask, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"],
+            [*ask, "status", "--porcelain", "--untracked-files=no", "--", *code],
             capture_output=True,
             text=True,
             check=True,

@@ -14,15 +14,17 @@ def test_a_commit_is_marked_where_code_differs_not_where_results_do(tmp_path):
         who = ("-c", "user.name=A", "-c", "user.email=a@b.c")
         subprocess.run(["git", "-C", tmp_path, *who, *words], check=True, capture_output=True)
 
-    code, table = tmp_path / "code.py", tmp_path / "results" / "table.csv"
-    table.parent.mkdir()
-    for file in (code, table):
+    code = tmp_path / "code.py"
+    tables = [tmp_path / place / "results/table.csv" for place in (".", "benchmarks")]
+    for file in (code, *tables):
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("1")
     git("init")
     git("add", ".")
     git("commit", "-m", "both")
     clean = commit(tmp_path)
-    table.write_text("2")
+    for table in tables:
+        table.write_text("2")
     assert commit(tmp_path) == clean != "unknown"
     (tmp_path / "untracked.py").touch()
     assert commit(tmp_path) == clean
