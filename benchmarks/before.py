@@ -25,8 +25,7 @@ import torch
 import torchvision
 
 EARLIER = "f19a118"  # before frozen classifiers were made cheaper
-BATCHES = {"resnet50": 8}
-BATCH, MASKS = 4, 16  # of other classifiers; of RISE, an image
+MASKS = 16  # of RISE, an image
 Modules = dict[str, ModuleType]
 MOVED = {"steps": "training", "metrics.measures": "metrics", "metrics.scores": "metrics"}
 """Where the earlier commit has what has a module of its own today."""
@@ -98,7 +97,7 @@ def rows_of(name: str, trees: dict[str, Tree], repeats: int) -> list[dict]:
     """Time both trees on one classifier, and the classifier as it comes."""
     torch.manual_seed(0)
     model = torchvision.models.get_model(name, weights=None).eval()
-    images = torch.rand(BATCHES.get(name, BATCH), 3, 224, 224)
+    images = torch.rand(gpu.BATCHES.get(name, gpu.BATCH), 3, 224, 224)
     functions: dict[str, Callable[[], object]] = {"plain": partial(gpu.plain, model, images)}
     before, now = trees["before"], trees["now"]
     columns: dict[str, tuple[Tree, dict[str, str], dict[str, str]]] = {
@@ -111,7 +110,7 @@ def rows_of(name: str, trees: dict[str, Tree], repeats: int) -> list[dict]:
         made = tree.call(partial(calls, model, name, images, moved, **given))
         functions |= {f"{column} {what}": partial(tree.call, f) for what, f in made.items()}
         whats = list(made)
-    spent = gpu.in_turn(functions, repeats, warm=1)
+    spent = gpu.in_turn(functions, repeats, warm=1).median()
     rows = []
     for what in whats:
         ratios = {column: spent[f"{column} {what}"] / spent["plain"] for column in columns}

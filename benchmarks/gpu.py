@@ -2,8 +2,8 @@
 
 python benchmarks/gpu.py [--models resnet50 vgg16 vit_b_16] [--batches 1 32 128] [--repeats 5]
 
-Needs the base install alone and takes under four minutes on a GPU; on a CPU the batches are small.
-The reference is torchvision's own model in float32, as it comes, timed in turn with what is
+Needs the base install alone and begins nothing after 200 seconds on a GPU; on a CPU batches are
+small. The reference is torchvision's own model in float32, as it comes, timed in turn with what is
 compared; weights are random. The table goes to benchmarks/results/, named after the device.
 """
 
@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from ttame_core.classifiers.fast import batch_that_suits
 from ttame_core.errors import TTAMEError
 from ttame_core.images.batches import endless_batches
 from ttame_core.masking import upsample
+from ttame_core.methods.cams import target_layer
 from ttame_core.metrics.costs import timed
 from ttame_core.metrics.measures import MASKING, ROAD
 from ttame_core.steps import optimizer_of, training_step
@@ -44,19 +44,16 @@ MODELS = ("resnet50", "vgg16", "vit_b_16")
 PRECISIONS = ("float32", "bfloat16")
 PACKAGES = ("torch", "torchvision", "timm", "captum", "torchcam", "grad-cam")
 MASKS = {"cpu": 16}  # of RISE, an image; 128 on a GPU
+BATCHES, BATCH = {"resnet50": 8}, 4  # on a CPU
+WATCHED = 2  # seconds
 
 
 def in_turn(
     functions: dict[str, Callable[[], object]], repeats: int, warm: int = 2
-) -> dict[str, float]:
-    """Median seconds of functions that are called in turn, after so many calls each to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for repeat in range(-warm, repeats):
-        for name, function in functions.items():
-            spent = timed(function)
-            if repeat >= 0:
-                seconds[name].append(spent)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+) -> pd.DataFrame:
+    """Seconds of functions that are called in turn, a row a repetition, after calls to warm up."""
+    rows = [{name: timed(f) for name, f in functions.items()} for _ in range(warm + repeats)]
+    return pd.DataFrame(rows[warm:])
 
 
 @torch.no_grad()
@@ -105,6 +102,8 @@ def rows_of(name: str, batch: int, repeats: int, device: torch.device) -> list[d
     images = torch.rand(batch, 3, size, size, device=device)
     truth = torch.zeros(batch, dtype=torch.int64, device=device)
     functions: dict[str, Callable[[], object]] = {"plain forward": partial(plain, model, images)}
+    if device.type == "cuda":
+        functions["plain forward, tf32"] = tf32(functions["plain forward"])
     memory = {}
     for precision, backbone in backbones.items():
         explainer = tt.TTAME(backbone)
@@ -117,15 +116,19 @@ def rows_of(name: str, batch: int, repeats: int, device: torch.device) -> list[d
         for what, call in calls.items():
             functions[f"{what}, {precision}"] = call
             memory[f"{what}, {precision}"] = peak(call)
-    seconds = in_turn(functions, repeats)
-    reference = seconds["plain forward"]
+    times = in_turn(functions, repeats)
+    seconds = times.median()
+    own = {what: seconds.get("forward, " + what.partition(", ")[2]) for what in functions}
     return [
         {
             "classifier": name,
             "what": what,
             "batch": batch,
             "ms": 1000 * spent,
-            "plain forwards": spent / reference,
+            "lowest": 1000 * times[what].min(),
+            "highest": 1000 * times[what].max(),
+            "plain forwards": spent / seconds["plain forward"],
+            "forwards": spent / own[what] if own[what] else float("nan"),
             "images/s": batch / spent,
             "GB": memory.get(what, float("nan")),
         }
@@ -133,10 +136,48 @@ def rows_of(name: str, batch: int, repeats: int, device: torch.device) -> list[d
     ]
 
 
+def tf32(function: Callable[[], object]) -> Callable[[], object]:
+    """Make of a function one that lets a GPU round float32 to TensorFloat-32."""
+
+    def once() -> None:
+        precise()
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+        function()
+        precise()
+
+    return once
+
+
+def precise() -> None:
+    """Have float32 be float32 on a GPU, where PyTorch lets convolutions round to TF32."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def passes_of_grad_cam(
+    backbone: tt.Backbone, images: torch.Tensor, truth: torch.Tensor
+) -> Callable[[], object]:
+    """What Grad-CAM asks of a classifier: a forward, and the way back to the layer explained."""
+    layer = target_layer(backbone)
+
+    def once() -> None:
+        kept: list[torch.Tensor] = []
+
+        def start(output: torch.Tensor) -> torch.Tensor:
+            kept.append(output.detach().requires_grad_())
+            return kept[-1].clone()  # what follows may be in place
+
+        with torch.enable_grad(), backbone.replaced(layer, start):
+            wanted = backbone(images).gather(1, truth[:, None]).sum()
+        torch.autograd.grad(wanted, kept)
+
+    return once
+
+
 def rivals_and_measures(name: str, repeats: int, device: torch.device) -> list[dict]:
-    """Measure RISE, Grad-CAM where it is installed, AD and IC, and ROAD, against bare forwards."""
+    """Measure rivals, AD and IC, and ROAD, against the bare forwards that they need."""
     backbone = tt.load_backbone(name, None).to(device)
-    count = 8 if device.type != "cpu" else 2
+    on_cpu = device.type == "cpu"
+    count = 2 if on_cpu else 8
     size = backbone.preprocessing.image_size
     images = torch.rand(count, 3, size, size, device=device)
     with torch.no_grad():
@@ -149,16 +190,25 @@ def rivals_and_measures(name: str, repeats: int, device: torch.device) -> list[d
         "RISE": partial(tt.method("rise", backbone, masks=masks), images, truth),
         "AD and IC of three v": partial(score, MASKING),
         "ROAD": partial(score, ROAD),
+        "passes of Grad-CAM": passes_of_grad_cam(backbone, images, truth),
     }
-    try:
-        functions["Grad-CAM"] = partial(tt.method("grad-cam", backbone), images, truth)
-        forwards["Grad-CAM"] = count
-    except TTAMEError:
-        print("Grad-CAM is left out: its library is not installed")
+    rivals = {"Grad-CAM": "grad-cam", "Grad-CAM++": "grad-cam++", "LayerCAM": "layer-cam"}
+    if backbone.tokens:
+        rivals |= {"attention rollout": "attention-rollout", "Transformer LRP": "transformer-lrp"}
+    for what, method in rivals.items():
+        try:
+            functions[what] = partial(tt.method(method, backbone), images, truth)
+        except TTAMEError as reason:  # its library is not installed
+            print(f"{what} is left out: {reason}")
+    if not on_cpu:  # minutes there; methods.py has that of a smaller classifier
+        functions["Score-CAM"] = partial(tt.method("score-cam", backbone), images[:1], truth[:1])
+        forwards["Score-CAM"] = backbone.output_of(target_layer(backbone), images[:1]).shape[1]
     ready = torch.rand(batch_that_suits(images), 3, size, size, device=device)
+    model = torchvision.models.get_model(name, weights=None).eval().to(device)
+    as_it_comes = partial(plain, model, images)
 
     def bare(what: str) -> None:
-        whole, rest = divmod(forwards[what], len(ready))
+        whole, rest = divmod(forwards.get(what, count), len(ready))
         with torch.no_grad():
             for _ in range(whole):
                 backbone(ready)
@@ -167,18 +217,40 @@ def rivals_and_measures(name: str, repeats: int, device: torch.device) -> list[d
 
     rows = []
     for what, function in functions.items():
-        spent = in_turn({"ours": function, "bare": partial(bare, what)}, repeats, warm=1)
-        rows.append(
-            {
-                "classifier": name,
-                "what": f"{what}, {backbone.precision}",
-                "batch": count,
-                "ms": 1000 * spent["ours"] / count,
-                "bare forwards": spent["ours"] / spent["bare"],
-                "forwards/s": forwards[what] / spent["ours"],
-            }
-        )
+        compared = {"ours": function, "bare": partial(bare, what), "plain": as_it_comes}
+        spent = in_turn(compared, repeats, warm=1).median()
+        explained = 1 if what == "Score-CAM" else count
+        row = {
+            "classifier": name,
+            "what": f"{what}, {backbone.precision}",
+            "batch": explained,
+            "ms": 1000 * spent["ours"] / explained,
+            "bare forwards": spent["ours"] / spent["bare"],
+            "forwards/s": forwards.get(what, count) / spent["ours"],
+        }
+        if what not in forwards:
+            row["plain forwards"] = spent["ours"] / spent["plain"]
+        rows.append(row)
     return rows
+
+
+def agreement(name: str, device: torch.device) -> list[dict]:
+    """Compare maps in bfloat16 with those in float32 by the correlation of their cells' ranks.
+
+    AD and IC, which need a trained classifier, the tests compare, on a CPU.
+    """
+    torch.manual_seed(0)
+    weights = torchvision.models.get_model(name, weights=None).state_dict()
+    images = upsample(torch.rand(4, 3, 8, 8), (224, 224)).to(device)
+    classes = torch.zeros(4, dtype=torch.int64, device=device)
+    ranks = []
+    for precision in PRECISIONS:
+        backbone = tt.load_backbone(name, weights, precision=precision).to(device)
+        maps = tt.TTAME(backbone).explain(images, classes).cpu()
+        ranks.append(maps.flatten(1).argsort(1).argsort(1).double())
+    found = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in zip(*ranks, strict=True)]
+    row = {"classifier": name, "what": "maps in bfloat16 beside float32", "batch": 4}
+    return [{**row, "rank correlation": min(found)}]
 
 
 def compiled(name: str, batch: int, repeats: int, device: torch.device) -> list[dict]:
@@ -192,9 +264,8 @@ def compiled(name: str, batch: int, repeats: int, device: torch.device) -> list[
             "forward": twin,
             "forward, compiled": torch.compile(twin, mode="reduce-overhead"),
         }
-        seconds = in_turn(
-            {what: partial(f, inputs) for what, f in forwards.items()}, repeats, warm=3
-        )
+        functions = {what: partial(f, inputs) for what, f in forwards.items()}
+        seconds = in_turn(functions, repeats, warm=3).median()
     row = {"classifier": name, "batch": batch, "ms": 1000 * seconds["forward, compiled"]}
     ratio = seconds["forward, compiled"] / seconds["forward"]
     return [{**row, "what": f"compiled forward, {backbone.precision}", "bare forwards": ratio}]
@@ -208,12 +279,12 @@ def imputing(repeats: int, device: torch.device) -> list[dict]:
     removed = torch.stack([tt.select_top(maps, v) for v in range(10, 100, 10)], 1).flatten(0, 1)
     whole = images.repeat_interleave(9, 0)
     functions = {
-        f"imputation of nine masks, {chunk or 'as many as fit'} at once": partial(
+        f"imputation of nine masks, {chunk or 'as many as suit'} at once": partial(
             tt.impute, whole, removed, chunk=chunk
         )
-        for chunk in (32, 64, 288, None)
+        for chunk in ((None,) if device.type == "cpu" else (32, 64, 288, None))  # there a hole each
     }
-    seconds = in_turn(functions, repeats)
+    seconds = in_turn(functions, repeats).median()
     return [
         {"what": what, "batch": count, "ms": 1000 * spent / count}
         for what, spent in seconds.items()
@@ -246,17 +317,25 @@ def about(device: torch.device) -> dict[str, object]:
     cpu = Path("/proc/cpuinfo")
     told = cpu.read_text().splitlines() if cpu.is_file() else []
     processors = {line.partition(": ")[2] for line in told if line.startswith("model name")}
-    load = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else None
     return {
         "device": name,
         "threads": torch.get_num_threads(),
-        "load": load,
+        "load": busy(),
         "cores": os.cpu_count(),
         "processor": ", ".join(sorted(processors)) or platform.processor(),
         "python": platform.python_version(),
         **versions(),
         "commit": commit(ROOT),
     }
+
+
+def busy() -> float | None:
+    """Share of the machine's cores that other programs keep busy, over two seconds (Linux)."""
+    if not (clock := Path("/proc/stat")).is_file():
+        return None
+    ticks = [clock.read_text().split()[1:9], time.sleep(WATCHED), clock.read_text().split()[1:9]]
+    spent = [int(now) - int(then) for then, now in zip(ticks[0], ticks[2], strict=True)]
+    return 1 - sum(spent[3:5]) / max(1, sum(spent))  # idle, and waiting for a drive
 
 
 def versions() -> dict[str, str]:
@@ -297,16 +376,26 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     on_cpu = device.type == "cpu"
-    batches = options.batches or ([1, 4] if on_cpu else [1, 32, 128])
+    precise()
     begun, rows = time.monotonic(), []
-    described = about(device)
+    described = about(device) | {"repeats": options.repeats}
+    batches = {m: options.batches or [1, 32, 128] for m in options.models}
+    if on_cpu and not options.batches:
+        batches = {m: [1, BATCHES.get(m, BATCH)] for m in options.models}
     jobs: list[Callable[[], list[dict]]] = [
-        partial(rows_of, m, b, options.repeats, device) for m in options.models for b in batches
+        partial(rows_of, m, b, options.repeats, device)
+        for m, sizes in batches.items()
+        for b in sizes
     ]
     rivals = [partial(rivals_and_measures, m, options.repeats, device) for m in options.models]
+    rivals = [*rivals, *(partial(agreement, m, device) for m in options.models)]
     jobs = [partial(reading, device), partial(imputing, options.repeats, device), *rivals, *jobs]
     if not on_cpu:  # its code takes a CPU longer to make than it saves
-        jobs += [partial(compiled, m, batches[-1], options.repeats, device) for m in options.models]
+        jobs += [
+            partial(compiled, m, b, options.repeats, device)
+            for m, sizes in batches.items()
+            for b in (sizes[-1], sizes[0])
+        ]
     for job in jobs:  # what is cut off is known best
         if time.monotonic() - begun > options.limit and not on_cpu:
             print("the rest is left out: time is up")

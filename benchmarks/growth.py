@@ -155,7 +155,7 @@ def measure(model: str, against: str, repeats: int, device: torch.device) -> lis
     ready = {setting: calls(model, setting, evaluated, device) for setting in settings}
     functions = {(s, what): call for s, named in ready.items() for what, call in named.items()}
     named = {f"{i}": function for i, function in enumerate(functions.values())}
-    seconds = in_turn(named, repeats, warm=1)
+    seconds = in_turn(named, repeats, warm=1).median()
     return [
         {
             "classifier": model,
@@ -165,7 +165,7 @@ def measure(model: str, against: str, repeats: int, device: torch.device) -> lis
             "ms": 1000 * spent,
             "GB": memory(model, setting, evaluated, device)[what],
         }
-        for (setting, what), spent in zip(functions, seconds.values(), strict=True)
+        for (setting, what), spent in zip(functions, seconds, strict=True)
     ]
 
 
@@ -207,7 +207,8 @@ def main() -> None:
             rows += measure(model, against, options.repeats, device)
             print(f"{model}, {against}", flush=True)
             keep(described, rows, "growth-", whole=False)
-    keep(described, rows, "growth-", exponents=exponents(rows))
+    standard = options.models == parser.get_default("models") and options.repeats >= 5
+    keep(described, rows, "growth-", standard, exponents=exponents(rows))
     print(pd.DataFrame(rows).round(3).to_string(index=False))
     print(pd.DataFrame(exponents(rows)).round(2).to_string(index=False))
     print(json.dumps(described))

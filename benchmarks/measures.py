@@ -199,7 +199,7 @@ def peak_kilobytes() -> int:
     return int(status.split("VmHWM:")[1].split()[0])
 
 
-def memory(count: int) -> pd.DataFrame:
+def memory(count: int) -> list[dict]:
     """Peak memory of the imputation on the CPU, a process each."""
     context = multiprocessing.get_context("spawn")
     rows = []
@@ -211,7 +211,7 @@ def memory(count: int) -> pd.DataFrame:
             {"imputation by": work, "images": count, "peak beyond the start (MiB)": queue.get()}
         )
         process.join()
-    return pd.DataFrame(rows)
+    return rows
 
 
 def accuracy() -> float:
@@ -242,11 +242,14 @@ def main() -> None:
     rows += whole_measures(backbone, images, given.repeats)
     described = {**about(device), "classifier": given.model}
     print(described)
-    keep(described, rows, "measures-")
+    kept = "scored", "images", "model"
+    standard = all(vars(given)[of] == parser.get_default(of) for of in kept) and given.repeats >= 5
+    worst = accuracy()
+    more = {"memory": memory(given.images)} if sys.platform == "linux" else {}
+    keep(described, rows, "measures-", standard, **more, largest_difference=worst)
     print(pd.DataFrame(rows).to_string(index=False, float_format=lambda x: f"{x:.3g}"))
-    if sys.platform == "linux":
-        print(memory(given.images).to_string(index=False, float_format=lambda x: f"{x:.0f}"))
-    print(f"largest difference of the imputation to grad-cam's direct solution: {accuracy():.1e}")
+    print(*(pd.DataFrame(table).round().to_string(index=False) for table in more.values()))
+    print(f"largest difference of the imputation to grad-cam's direct solution: {worst:.1e}")
 
 
 if __name__ == "__main__":

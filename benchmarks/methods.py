@@ -58,7 +58,7 @@ def overheads(backbone: tt.Backbone, masks: int, repeats: int) -> list[dict]:
     rise = tt.method("rise", backbone, masks=masks)
     timings = in_turn(
         {"bare": lambda: bare(backbone, masked, best), "rise": lambda: rise(image, c)}, repeats
-    )
+    ).median()
     rows = [
         {
             "what": f"RISE, {masks} masks / bare forwards by {best}",
@@ -75,7 +75,7 @@ def overheads(backbone: tt.Backbone, masks: int, repeats: int) -> list[dict]:
         },
         repeats,
         warm=1,
-    )
+    ).median()
     rows.append(
         {
             "what": f"Score-CAM, {channels} channels / bare forwards by {best}",
@@ -95,7 +95,7 @@ def overheads(backbone: tt.Backbone, masks: int, repeats: int) -> list[dict]:
             "captum": lambda: captum.attribute(backbone.standardise(image), int(c)),
         },
         3 * repeats,
-    )
+    ).median()
     rows.append({"what": "Grad-CAM / a bare forward", "ratio": timings["ours"] / timings["bare"]})
     rows.append(
         {"what": "Grad-CAM: grad-cam's / ours", "ratio": timings["library"] / timings["ours"]}
@@ -135,6 +135,8 @@ def main() -> None:
     given = parser.parse_args()
     described = about(torch.device(given.device))
     rows: list[dict] = []
+    standard = all(vars(given)[of] == parser.get_default(of) for of in ("models", "masks"))
+    standard = standard and given.repeats >= 5
     for name in given.models:
         weights = "DEFAULT" if name in ("efficientnet_lite0", *DEMO_BACKBONES) else None
         backbone = tt.load_backbone(name, weights).to(given.device)
@@ -142,7 +144,7 @@ def main() -> None:
             table = costs(backbone, given.masks)
         else:
             rows += overheads(backbone, given.masks, given.repeats)
-            keep(described, rows, "methods-", whole=name == given.models[-1])
+            keep(described, rows, "methods-", whole=standard and name == given.models[-1])
             table = pd.DataFrame(rows)
         print(table.to_string(index=False, float_format=lambda x: f"{x:.2f}"), flush=True)
     print(described)

@@ -1,4 +1,4 @@
-"""Growth: exponents of known laws, what a series varies, and memory that is known."""
+"""Benchmarks: exponents of known laws, what a series varies, memory that is known, what was asked."""
 
 import importlib
 import math
@@ -77,3 +77,31 @@ def test_the_memory_of_a_fork_is_what_its_call_holds_at_most():
 
     held = growth.resident_in_a_fork(hold) - growth.resident_in_a_fork(int)
     assert held == pytest.approx(0.2, abs=0.01)
+
+
+def test_the_guide_tells_of_what_was_asked_as_the_tables_have_it():
+    reached = importlib.import_module("reached")
+    guide = (ROOT / "benchmarks" / "README.md").read_text()
+    assert f"<!-- reached -->\n{reached.markdown()}\n<!-- end -->" in guide
+
+
+def test_what_was_asked_of_a_gpu_is_compared_at_its_batch():
+    reached = importlib.import_module("reached")
+
+    def row(precision, batch, **columns):
+        return {"classifier": "vgg16", "what": f"explain, {precision}", "batch": batch, **columns}
+
+    rows = [
+        row("float32", 32, **{"plain forwards": 0.3, "forwards": 1.1}),
+        row("bfloat16", 32, **{"plain forwards": 0.2, "forwards": 1.1}),
+        row("bfloat16", 1, **{"plain forwards": 1.2}),
+        {"classifier": "resnet50", "what": "RISE, bfloat16", "batch": 8, "forwards/s": 9_999.0},
+    ]
+    table = {"device": "a GPU", "threads": 8, "rows": rows}
+    found = {(r["what"], r["batch"]): r["reached"] for r in reached.compared(table)}
+    assert found == {
+        ("explain, plain forwards", "1"): "no",
+        ("explain, plain forwards", "32"): "in bfloat16",
+        ("explain, forwards", "32"): "yes",
+        ("RISE, forwards/s", "8"): "no",
+    }
