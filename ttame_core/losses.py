@@ -86,6 +86,16 @@ def ttame_loss(
     return LossTerms(total, ce, area, variation)
 
 
+def lost_confidence(masked_logits: Tensor, truth: Tensor) -> Tensor:
+    """Mean of ``2 * (1 - f_y ** 0.5)``, between what AD measures and the cross-entropy.
+
+    Takes the logits ``(B, K)`` of masked images and their truth ``(B,)``. The family is Zhang &
+    Sabuncu's (NeurIPS 2018): by an exponent of 1 the confidence itself, towards 0 its logarithm.
+    """
+    kept = -F.cross_entropy(masked_logits, truth, reduction="none")  # the logarithm of f_y
+    return 2 * (1 - (kept / 2).exp()).mean()
+
+
 def rise_loss(shares: Tensor, maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Regress the confidence that random masks leave on the map under them: amortised RISE.
 

@@ -3,7 +3,6 @@
 import math
 import warnings
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from ttame_core.images.folders import evenly
 from ttame_core.images.reading import check_images
 from ttame_core.losses import (
     in_batch_other_classes,
+    lost_confidence,
     rise_loss,
     sample_other_classes,
     ttame_loss,
@@ -81,15 +81,17 @@ def training_step(
     sigmoids = maps = map_logits.sigmoid()
     if recipe.mask != "sigmoid":
         maps = torch.cat([minmax(maps[:, :1]), maps[:, 1:]], 1)
-    mask, weights = maps[:, 0], recipe.loss
+    mask = maps[:, 0]
     if recipe.mask == "top":
         kept = draw_percentages(len(whole), generator).split(len(truth))
         mask = mask * soften_top(map_logits[:, 0], kept[rank].to(mask))
-        weights = replace(weights, area=0.0)  # how much a mask shows is given
-    terms = vars(ttame_loss(backbone(images, mask), truth, maps, weights))
+    masked_logits = backbone(images, mask)
+    terms = vars(ttame_loss(masked_logits, truth, maps, recipe.loss))
+    if recipe.mask == "top":  # how much a mask shows is given
+        terms["total"] = recipe.loss.ce * lost_confidence(masked_logits, truth)
     if drawn is not None:
         terms["rise"] = rise_step(backbone, images, drawn, logits, map_logits[:, 0])["total"]
-        terms["total"] = terms["total"] + weights.rise * terms["rise"]
+        terms["total"] = terms["total"] + recipe.loss.rise * terms["rise"]
     return {
         **terms,
         "truth_mean": sigmoids[:, 0].mean(),

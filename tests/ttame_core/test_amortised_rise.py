@@ -119,12 +119,14 @@ def test_both_objectives_add_up(tiny, noise):
     def terms(objective):
         draw = torch.Generator().manual_seed(0)
         asked = replace(recipe, objective=objective)
+        if objective == "ttame":  # then come the percentages
+            draw_masks(noise.images[:6], recipe, draw)
         return training_step(tiny, explainer.attention, noise.images[:6], asked, draw)
 
     rise, both = terms("rise")["total"], terms("both")
     assert both["rise"] == rise > 0
     paper = both["total"] - 5 * rise
-    assert torch.allclose(paper, 1.5 * both["ce"])  # top masks have no area term
+    assert torch.allclose(paper, terms("ttame")["total"])
     assert {*terms("ttame")} == {*both} - {"rise"}
     gradients = []
     for total in (both["total"], paper + 5 * terms("rise")["total"]):

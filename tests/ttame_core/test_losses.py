@@ -9,6 +9,7 @@ import ttame_core as tt
 from ttame_core.losses import (
     area_loss,
     in_batch_other_classes,
+    lost_confidence,
     released_variation_loss,
     sample_other_classes,
     variation_loss,
@@ -66,6 +67,17 @@ def test_other_classes_in_the_batch():
 def test_one_class_has_no_others():
     with pytest.raises(tt.TTAMEError, match="1 class"):
         sample_other_classes(torch.tensor([0]), 1, 1, torch.Generator())
+
+
+def test_the_confidence_lost_by_hand_and_where_nothing_is_left():
+    kept = torch.tensor([1.0, 0.25, 0.0])
+    logits = torch.stack([kept, 1 - kept], 1).log().requires_grad_()
+    lost = lost_confidence(logits, torch.zeros(3, dtype=torch.int64))
+    assert lost.item() == pytest.approx((0 + 1 + 2) / 3)
+    # where cross-entropy would be infinite, its slope is none
+    far = torch.tensor([[-200.0, 200.0], [0.0, 0.0]], requires_grad=True)
+    lost_confidence(far, torch.tensor([0, 0])).backward()
+    assert not far.grad[0].any() and far.grad[1, 0] == pytest.approx(-(0.5**0.5) * 0.5 / 2)
 
 
 def test_the_released_variation_term_by_hand():

@@ -215,10 +215,7 @@ class Edition(Configuration):
         )
 
     def explainer(
-        self,
-        backbone: Backbone,
-        progress: Tell | None = None,
-        method: str = "t-tame",
+        self, backbone: Backbone, progress: Tell | None = None, method: str = "t-tame"
     ) -> TTAME:
         """Load a backbone's explainer, a released one where the edition names its file.
 

@@ -5,22 +5,15 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-PACKAGES = (
-    "ttame_core",
-    "torch",
-    "torchvision",
-    "timm",
-    "lightning-fabric",
-    "grad-cam",
-    "numpy",
-    "pandas",
-)
+PACKAGES: tuple[str, ...] = ("ttame_core", "torch", "torchvision", "timm")
+PACKAGES += ("lightning-fabric", "grad-cam", "numpy", "pandas")
 
 REPRODUCES = {
     "here": "versions, threads and machine as here: the same bytes, but for times, costs and run_id",
@@ -94,10 +87,8 @@ def commit(root: Path) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that numbers depend on."""
-    found = {}
+    found = dict.fromkeys(PACKAGES, "not installed as a package")
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed as a package"
     return found
