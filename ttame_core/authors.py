@@ -191,11 +191,7 @@ def read_released(path: str | Path) -> Released:
 
 def _check_settings(settings: Mapping[str, Any], path: Path) -> None:
     """Raise a TTAMEError unless a checkpoint's settings are those of a mechanism that is known."""
-    known = {
-        "attention_version": VERSIONS,
-        "train_method": ORDER_OF,
-        "model_name": TORCHVISION,
-    }
+    known = {"attention_version": VERSIONS, "train_method": ORDER_OF, "model_name": TORCHVISION}
     for name in (*known, "layers", "num_classes"):
         if name not in settings:
             raise TTAMEError(

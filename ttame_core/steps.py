@@ -8,19 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ttame_core import losses
 from ttame_core.classifiers.backbone import Backbone
 from ttame_core.errors import TTAMEError
 from ttame_core.explainer import TTAME
 from ttame_core.images.batches import of_all, stack
 from ttame_core.images.folders import evenly
 from ttame_core.images.reading import check_images
-from ttame_core.losses import (
-    in_batch_other_classes,
-    lost_confidence,
-    rise_loss,
-    sample_other_classes,
-    ttame_loss,
-)
 from ttame_core.masking import minmax, smooth_masks, soften_top, upsample
 from ttame_core.recipes import Recipe
 from ttame_core.warm_start import warm_start
@@ -72,9 +66,9 @@ def training_step(
         return rise_step(backbone, images, drawn, logits, maps)
     whole = of_all(fabric, truth).flatten() if fabric else truth  # (N,)
     if recipe.other_classes == "uniform":
-        others = sample_other_classes(whole, backbone.num_classes, len(whole) - 1, generator)
+        others = losses.sample_other_classes(whole, backbone.num_classes, len(whole) - 1, generator)
     else:
-        others = in_batch_other_classes(whole)
+        others = losses.in_batch_other_classes(whole)
     rank = fabric.global_rank if fabric else 0
     others = others.split(len(truth))[rank]  # (B, N - 1)
     map_logits = attention(features, torch.cat([truth[:, None], others], 1))  # (B, N, h_e, w_e)
@@ -86,9 +80,9 @@ def training_step(
         kept = draw_percentages(len(whole), generator).split(len(truth))
         mask = mask * soften_top(map_logits[:, 0], kept[rank].to(mask))
     masked_logits = backbone(images, mask)
-    terms = vars(ttame_loss(masked_logits, truth, maps, recipe.loss))
+    terms = vars(losses.ttame_loss(masked_logits, truth, maps, recipe.loss))
     if recipe.mask == "top":  # how much a mask shows is given
-        terms["total"] = recipe.loss.ce * lost_confidence(masked_logits, truth)
+        terms["total"] = recipe.loss.ce * losses.lost_confidence(masked_logits, truth)
     if drawn is not None:
         terms["rise"] = rise_step(backbone, images, drawn, logits, map_logits[:, 0])["total"]
         terms["total"] = terms["total"] + recipe.loss.rise * terms["rise"]
@@ -136,7 +130,7 @@ def rise_step(
         scores = backbone(repeated, masks.flatten(0, 1)).softmax(1).view(*masks.shape[:2], -1)
         confidences, truth = logits.softmax(1).max(1)  # (B,)
         shares = scores[torch.arange(len(images)), :, truth] / confidences[:, None]  # (B, M)
-    total, variance = rise_loss(shares, upsample(maps, images.shape[-2:]), masks)
+    total, variance = losses.rise_loss(shares, upsample(maps, images.shape[-2:]), masks)
     sigmoids = maps.sigmoid()
     return {
         "total": total,
