@@ -63,7 +63,7 @@ def compared(table: dict) -> Iterator[dict[str, str]]:
                 "what": f"{what}, {column}",
                 "classifier": classifier,
                 "batch": str(largest),
-                "asked": f"{bound} {limit:,}",
+                "asked": f"{bound} {limit:,.5g}",
                 **{p: f"{found[p]:,.2f}" if p in found else "" for p in PRECISIONS},
                 "reached": "yes" if len(met) == len(found) else f"in {met[0]}" if met else "no",
             }
@@ -84,7 +84,7 @@ def against_earlier(table: dict) -> Iterator[dict[str, str]]:
             "what": f"{row['what']}, plain forwards",
             "classifier": row["classifier"],
             "batch": str(row["batch"]),
-            "asked": f"{MOST} {limit:.2f}" + ("" if limits else ", the earlier commit's"),
+            "asked": f"{MOST} {limit:,.5g}" + ("" if limits else ", the earlier commit's"),
             **{p: f"{value:.2f}" for p, value in values.items()},
             "reached": "yes" if len(met) == 2 else f"in {met[0]}" if met else "no",
         }
