@@ -76,7 +76,7 @@ def against_earlier(table: dict) -> Iterator[dict[str, str]]:
         limits = asked.get(row["what"])
         if limits is None and row["what"] != "ROAD":
             continue
-        limit = limits[CLASSIFIERS.index(row["classifier"])] if limits else row["before"]
+        limit = limits[CLASSIFIERS.index(row["classifier"])] if limits else round(row["before"], 2)
         values = dict(zip(PRECISIONS, (row["now"], row["now, bfloat16"]), strict=True))
         met = [p for p, value in values.items() if limit is not None and value <= limit]
         yield {
