@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,13 +29,12 @@ from PIL import Image
 from torch import nn
 
 import ttame_core as tt
-from ttame_book.editions.manifest import commit
 from ttame_core.classifiers.fast import batch_that_suits
 from ttame_core.errors import TTAMEError
 from ttame_core.images.batches import endless_batches
 from ttame_core.masking import upsample
 from ttame_core.methods.cams import target_layer
-from ttame_core.metrics.costs import timed
+from ttame_core.metrics.costs import counted_passes, timed
 from ttame_core.metrics.measures import MASKING, ROAD
 from ttame_core.steps import optimizer_of, training_step
 
@@ -62,10 +62,10 @@ def plain(model: nn.Module, images: torch.Tensor) -> None:
     model(images)
 
 
-def peak(function: Callable[[], object]) -> float:
-    """Gigabytes above what is held before, at the highest; nan on a CPU."""
+def peak(function: Callable[[], object]) -> float | None:
+    """Gigabytes above what is held before, at the highest; None on a CPU."""
     if not torch.cuda.is_available():
-        return float("nan")
+        return None
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     held = torch.cuda.memory_allocated()
@@ -113,12 +113,13 @@ def rows_of(name: str, batch: int, repeats: int, device: torch.device) -> list[d
         }
         if batch > 1:
             calls["training step"] = step(explainer, images)
+        calls["forward"]()  # the first makes the twin that runs
         for what, call in calls.items():
             functions[f"{what}, {precision}"] = call
             memory[f"{what}, {precision}"] = peak(call)
     times = in_turn(functions, repeats)
     seconds = times.median()
-    own = {what: seconds.get("forward, " + what.partition(", ")[2]) for what in functions}
+    own = {what: times.get("forward, " + what.partition(", ")[2]) for what in functions}
     return [
         {
             "classifier": name,
@@ -127,10 +128,10 @@ def rows_of(name: str, batch: int, repeats: int, device: torch.device) -> list[d
             "ms": 1000 * spent,
             "lowest": 1000 * times[what].min(),
             "highest": 1000 * times[what].max(),
-            "plain forwards": spent / seconds["plain forward"],
-            "forwards": spent / own[what] if own[what] else float("nan"),
+            "plain forwards": (times[what] / times["plain forward"]).median(),
+            "forwards": None if own[what] is None else (times[what] / own[what]).median(),
             "images/s": batch / spent,
-            "GB": memory.get(what, float("nan")),
+            "GB": memory.get(what),
         }
         for what, spent in seconds.items()
     ]
@@ -140,10 +141,11 @@ def tf32(function: Callable[[], object]) -> Callable[[], object]:
     """Make of a function one that lets a GPU round float32 to TensorFloat-32."""
 
     def once() -> None:
-        precise()
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-        function()
-        precise()
+        try:
+            function()
+        finally:
+            precise()
 
     return once
 
@@ -202,7 +204,9 @@ def rivals_and_measures(name: str, repeats: int, device: torch.device) -> list[d
             print(f"{what} is left out: {reason}")
     if not on_cpu:  # minutes there; methods.py has that of a smaller classifier
         functions["Score-CAM"] = partial(tt.method("score-cam", backbone), images[:1], truth[:1])
-        forwards["Score-CAM"] = backbone.output_of(target_layer(backbone), images[:1]).shape[1]
+        with counted_passes(backbone.model) as passes:  # constant channels share one
+            functions["Score-CAM"]()
+        forwards["Score-CAM"] = passes.forwards
     ready = torch.rand(batch_that_suits(images), 3, size, size, device=device)
     model = torchvision.models.get_model(name, weights=None).eval().to(device)
     as_it_comes = partial(plain, model, images)
@@ -218,18 +222,19 @@ def rivals_and_measures(name: str, repeats: int, device: torch.device) -> list[d
     rows = []
     for what, function in functions.items():
         compared = {"ours": function, "bare": partial(bare, what), "plain": as_it_comes}
-        spent = in_turn(compared, repeats, warm=1).median()
+        times = in_turn(compared, repeats, warm=1)
+        spent = times.median()
         explained = 1 if what == "Score-CAM" else count
         row = {
             "classifier": name,
             "what": f"{what}, {backbone.precision}",
             "batch": explained,
             "ms": 1000 * spent["ours"] / explained,
-            "bare forwards": spent["ours"] / spent["bare"],
+            "bare forwards": (times["ours"] / times["bare"]).median(),
             "forwards/s": forwards.get(what, count) / spent["ours"],
         }
         if what not in forwards:
-            row["plain forwards"] = spent["ours"] / spent["plain"]
+            row["plain forwards"] = (times["ours"] / times["plain"]).median()
         rows.append(row)
     return rows
 
@@ -247,6 +252,8 @@ def agreement(name: str, device: torch.device) -> list[dict]:
     for precision in PRECISIONS:
         backbone = tt.load_backbone(name, weights, precision=precision).to(device)
         maps = tt.TTAME(backbone).explain(images, classes).cpu()
+        if not (maps.isfinite().all() and (maps.flatten(1).std(1) > 0).all()):
+            raise RuntimeError(f"the maps of {name} in {precision} are not finite, or constant")
         ranks.append(maps.flatten(1).argsort(1).argsort(1).double())
     found = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in zip(*ranks, strict=True)]
     row = {"classifier": name, "what": "maps in bfloat16 beside float32", "batch": 4}
@@ -325,8 +332,19 @@ def about(device: torch.device) -> dict[str, object]:
         "processor": ", ".join(sorted(processors)) or platform.processor(),
         "python": platform.python_version(),
         **versions(),
-        "commit": commit(ROOT),
+        "commit": commit(),
     }
+
+
+def commit() -> str:
+    """Name the commit, with ``+`` where files other than these tables differ.
+
+    Without `ttame_book`, which sets the allocator when it is imported: the core is timed as it is.
+    """
+    ask = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False)
+    changed = ["git", "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results"]
+    mark = "+" if ask(changed).stdout.strip() else ""
+    return ask(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip() + mark
 
 
 def busy() -> float | None:
@@ -361,9 +379,17 @@ def keep(
     RESULTS.mkdir(exist_ok=True)
     name = kind + str(described["device"]).lower().replace(" ", "-")
     part = RESULTS / f"{name}.json.part"
-    part.write_text(json.dumps({**described, "rows": rows, **more}, indent=1) + "\n")
+    tables = {"rows": rows, **more}
+    tables = {n: known(value) if isinstance(value, list) else value for n, value in tables.items()}
+    told = json.dumps({**described, **tables}, indent=1, allow_nan=False)
+    part.write_text(told + "\n")
     if whole:
         part.replace(RESULTS / f"{name}.json")
+
+
+def known(rows: list[dict]) -> list[dict]:
+    """Drop what a row does not know: None, and what is not a number."""
+    return [{key: v for key, v in row.items() if v is not None and v == v} for row in rows]
 
 
 def main() -> None:
@@ -392,23 +418,24 @@ def main() -> None:
     jobs = [partial(reading, device), partial(imputing, options.repeats, device), *rivals, *jobs]
     if not on_cpu:  # its code takes a CPU longer to make than it saves
         jobs += [
-            partial(compiled, m, b, options.repeats, device)
-            for m, sizes in batches.items()
-            for b in (sizes[-1], sizes[0])
+            partial(compiled, m, batches[m][place], options.repeats, device)
+            for place in (0, -1)
+            for m in options.models
         ]
-    for job in jobs:  # what is cut off is known best
+    whole = {*MODELS} <= {*options.models} and not options.batches and options.repeats >= 5
+    for job in jobs:
         if time.monotonic() - begun > options.limit and not on_cpu:
             print("the rest is left out: time is up")
+            whole = False
             break
         try:
             rows += job()
-        except RuntimeError as error:  # out of memory, or nothing to compile with
+        except Exception as error:  # out of memory, or nothing to compile with: go on
             print(f"left out: {error}")
+            whole = whole and job.func is compiled
         print(pd.DataFrame(rows[-12:]).round(3).to_string(index=False), flush=True)
         keep(described, rows, whole=False)
-    else:
-        whole = {*MODELS} <= {*options.models} and not options.batches and options.repeats >= 5
-        keep(described, rows, whole=whole)
+    keep(described, rows, whole=whole)
     print(json.dumps(described))
 
 

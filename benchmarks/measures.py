@@ -234,13 +234,13 @@ def main() -> None:
     parser.add_argument("--model", default="resnet50", help="classifier by name, random weights")
     given = parser.parse_args()
     device = torch.device(given.device)
+    described = {**about(device), "classifier": given.model}
     backbone = tt.load_backbone(given.model, weights=None).to(device)
     images = smooth_images(given.images, device)
     scored = smooth_images(given.scored, device)
     rows = imputation(images, given.repeats)
     rows += overhead(backbone, scored, given.repeats)
     rows += whole_measures(backbone, images, given.repeats)
-    described = {**about(device), "classifier": given.model}
     print(described)
     kept = "scored", "images", "model"
     standard = all(vars(given)[of] == parser.get_default(of) for of in kept) and given.repeats >= 5

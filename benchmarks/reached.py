@@ -36,6 +36,13 @@ GPU: tuple[Asked, ...] = (
 )
 
 
+def verdict(met: list[str]) -> str:
+    """Say in which precisions something is reached."""
+    if not met:
+        return "no"
+    return "yes" if len(met) == len(PRECISIONS) else f"in {' and '.join(met)}"
+
+
 def compared(table: dict) -> Iterator[dict[str, str]]:
     """Set what was asked of a device beside what its table has."""
     for what, column, bound, batch, limits in CPU if table["device"] == "CPU" else GPU:
@@ -65,7 +72,7 @@ def compared(table: dict) -> Iterator[dict[str, str]]:
                 "batch": str(largest),
                 "asked": f"{bound} {limit:,.5g}",
                 **{p: f"{found[p]:,.2f}" if p in found else "" for p in PRECISIONS},
-                "reached": "yes" if len(met) == len(found) else f"in {met[0]}" if met else "no",
+                "reached": verdict(met),
             }
 
 
@@ -86,7 +93,7 @@ def against_earlier(table: dict) -> Iterator[dict[str, str]]:
             "batch": str(row["batch"]),
             "asked": f"{MOST} {limit:,.5g}" + ("" if limits else ", the earlier commit's"),
             **{p: f"{value:.2f}" for p, value in values.items()},
-            "reached": "yes" if len(met) == 2 else f"in {met[0]}" if met else "no",
+            "reached": verdict(met),
         }
 
 

@@ -74,7 +74,7 @@ class Recipe:
     backbone_mode: str = "eval"
     # beyond the paper: "warm", the classifier's class activation map; "zero", a fusion of zeros
     start: str = "random"
-    # beyond the paper: "min-max", scaled as evaluated; "top", of that a drawn top v %, by AD's loss
+    # beyond the paper: "min-max", scaled as evaluated; "top", its drawn top v %, `lost_confidence`
     mask: str = "sigmoid"
     objective: str = "ttame"  # the paper's, Eq. 17; or "rise", amortised RISE; or "both"
     masks: int = 3  # amortised RISE alone, for each image: random masks,

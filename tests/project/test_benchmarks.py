@@ -1,15 +1,18 @@
 """Benchmarks: exponents of known laws, what a series varies, memory that is known, what was asked."""
 
 import importlib
+import json
 import math
 import sys
 from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 
 import ttame_core as tt
 from tests.commands import ROOT
+from ttame_core.metrics.costs import counted_passes
 
 sys.path.append(str(ROOT / "benchmarks"))
 growth = importlib.import_module("growth")
@@ -105,3 +108,46 @@ def test_what_was_asked_of_a_gpu_is_compared_at_its_batch():
         ("explain, forwards", "32"): "yes",
         ("RISE, forwards/s", "8"): "no",
     }
+
+
+def test_one_thread_is_compared_with_what_was_asked_and_road_with_the_earlier_commit():
+    reached = importlib.import_module("reached")
+
+    def row(what, before, now, half):
+        told = {"classifier": "resnet50", "batch": 8, "what": what, "before": before}
+        return {**told, "now": now, "now, bfloat16": half}
+
+    rows = [
+        row("explain", 1.0, 0.76, 0.4),
+        row("training step", 3.3, 2.1, 1.0),
+        row("RISE", 14.0, 11.0, 3.0),  # nothing was asked
+        row("ROAD", 22.0, 22.1, 22.2),
+    ]
+    found = list(reached.against_earlier({"threads": 1, "rows": rows}))
+    assert [(r["what"].partition(",")[0], r["reached"]) for r in found] == [
+        ("explain", "in bfloat16"),
+        ("training step", "yes"),
+        ("ROAD", "no"),
+    ]
+
+
+def test_a_table_in_part_replaces_none_and_holds_no_number_that_is_none(tmp_path, monkeypatch):
+    gpu = importlib.import_module("gpu")
+    monkeypatch.setattr(gpu, "RESULTS", tmp_path)
+    gpu.keep({"device": "A GPU"}, [{"ms": 1.0}], "growth-")
+    rows = [{"ms": 2.0, "GB": None, "forwards": math.nan}]
+    gpu.keep({"device": "A GPU"}, rows, "growth-", whole=False, exponents=rows)
+    table, part = (tmp_path / f"growth-a-gpu.json{end}" for end in ("", ".part"))
+    assert json.loads(table.read_text())["rows"] == [{"ms": 1.0}]
+    told = json.loads(part.read_text())
+    assert told["rows"] == told["exponents"] == [{"ms": 2.0}]
+
+
+def test_grad_cam_is_timed_by_a_forward_and_the_way_back_to_its_layer(tiny, noise):
+    gpu = importlib.import_module("gpu")
+    images = noise.images[:3]
+    once = gpu.passes_of_grad_cam(tiny, images, torch.tensor([0, 1, 2]))
+    with counted_passes(tiny.model) as passes:
+        once()
+    assert (passes.forwards, passes.backwards) == (3, 3)
+    assert all(p.grad is None for p in tiny.model.parameters())
