@@ -75,7 +75,7 @@ def ttame_loss(
         The lambdas; the paper's by default.
     """
     weights = weights or LossWeights()
-    ce = F.cross_entropy(masked_logits, truth)
+    ce = generalized_cross_entropy(masked_logits, truth, weights.q)
     area = area_loss(maps, weights.power)
     if weights.released_variation:
         variation = released_variation_loss(maps)
@@ -86,14 +86,13 @@ def ttame_loss(
     return LossTerms(total, ce, area, variation)
 
 
-def lost_confidence(masked_logits: Tensor, truth: Tensor) -> Tensor:
-    """Mean of ``2 * (1 - f_y ** 0.5)``, between what AD measures and the cross-entropy.
+def generalized_cross_entropy(logits: Tensor, truth: Tensor, q: float) -> Tensor:
+    """Mean of ``(1 - f_y ** q) / q`` over ``(B, K)`` logits: Zhang & Sabuncu, NeurIPS 2018.
 
-    Takes the logits ``(B, K)`` of masked images and their truth ``(B,)``. The family is Zhang &
-    Sabuncu's (NeurIPS 2018): by an exponent of 1 the confidence itself, towards 0 its logarithm.
+    For a q of 1 that is the confidence lost, for 0 its limit, the cross-entropy.
     """
-    kept = -F.cross_entropy(masked_logits, truth, reduction="none")  # the logarithm of f_y
-    return 2 * (1 - (kept / 2).exp()).mean()
+    kept = -F.cross_entropy(logits, truth, reduction="none")  # the logarithm of f_y
+    return (1 - (q * kept).exp()).mean() / q if q else F.cross_entropy(logits, truth)
 
 
 def rise_loss(shares: Tensor, maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ MODES = ("eval", "train")
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The four lambdas of Eq. 11 and 17, the same for every backbone of the paper, and one more.
+    """The four lambdas of Eq. 11 and 17, the same for every backbone of the paper, and two more.
 
     A value that makes no sense raises a TTAMEError.
     """
@@ -48,11 +48,12 @@ class LossWeights:
     variation: float = 0.005  # lambda 3, smoothness within that
     power: float = 0.3  # lambda 4, exponent of the area term
     released_variation: bool = False  # the released code's term in place of lambda 3's
+    q: float = 0.0  # beyond the paper, of `generalized_cross_entropy`: 0 is the cross-entropy
     rise: float = 12.0  # beyond the paper, amortised RISE beside it; on ViT-Tiny, 1 / its variance
 
     def __post_init__(self) -> None:
         _check_numbers(self, **dict.fromkeys(("ce", "area", "variation", "rise"), (0, 1e6)))
-        _check_numbers(self, power=(1e-6, 100))
+        _check_numbers(self, power=(1e-6, 100), q=(0, 1))
         check_kind("released_variation", self.released_variation, bool, "True or False")
 
 
@@ -74,8 +75,7 @@ class Recipe:
     backbone_mode: str = "eval"
     # beyond the paper: "warm", the classifier's class activation map; "zero", a fusion of zeros
     start: str = "random"
-    # beyond the paper: "min-max", scaled as evaluated; "top", its drawn top v %, `lost_confidence`
-    mask: str = "sigmoid"
+    mask: str = "sigmoid"  # beyond the paper: "min-max", scaled as evaluated; "top", its top v %
     objective: str = "ttame"  # the paper's, Eq. 17; or "rise", amortised RISE; or "both"
     masks: int = 3  # amortised RISE alone, for each image: random masks,
     cells: int = 7  # the side of their grids,
@@ -113,11 +113,11 @@ def _check_numbers(settings: Any, **ranges: tuple[float, float]) -> None:
 class TrainedMethod:
     """A method that is trained, by what sets it apart from T-TAME as the paper trains it.
 
-    ``settings`` are a variant and fields of a `Recipe`; ``on_tokens`` further ones, and taps, for
-    transformers, or None where it is for CNNs alone; ``kind`` is "paper", "beyond" it, or "rival".
+    ``settings`` are a variant, fields of a `Recipe`, and of its ``loss`` what differs;
+    ``on_tokens`` further ones, and taps, for transformers, or None where it is for CNNs alone.
     """
 
-    kind: str
+    kind: str  # "paper", "beyond" it, or "rival"
     settings: dict[str, Any] = field(default_factory=dict)
     on_tokens: dict[str, Any] | None = field(default_factory=dict)
 
@@ -139,7 +139,8 @@ TRAINED = {
     ),
     "t-tame-top": TrainedMethod(
         *("beyond", {"variant": "standardised", "mask": "top", "start": "warm", **ADAMW}),
-        on_tokens={"variant": "smooth_standardised", "taps": "spread-norms", "start": "random"},
+        on_tokens={"variant": "smooth_standardised", "taps": "spread-norms"}
+        | {"start": "random", "loss": {"q": 0.5}},
     ),
     "l-cam-img": TrainedMethod("rival", {"variant": "l_cam_img"}, None),
 }

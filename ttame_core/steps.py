@@ -82,7 +82,7 @@ def training_step(
     masked_logits = backbone(images, mask)
     terms = vars(losses.ttame_loss(masked_logits, truth, maps, recipe.loss))
     if recipe.mask == "top":  # how much a mask shows is given
-        terms["total"] = recipe.loss.ce * losses.lost_confidence(masked_logits, truth)
+        terms["total"] = recipe.loss.ce * terms["ce"]
     if drawn is not None:
         terms["rise"] = rise_step(backbone, images, drawn, logits, map_logits[:, 0])["total"]
         terms["total"] = terms["total"] + recipe.loss.rise * terms["rise"]

@@ -8,8 +8,8 @@ import torch
 import ttame_core as tt
 from ttame_core.losses import (
     area_loss,
+    generalized_cross_entropy,
     in_batch_other_classes,
-    lost_confidence,
     released_variation_loss,
     sample_other_classes,
     variation_loss,
@@ -72,11 +72,12 @@ def test_one_class_has_no_others():
 def test_the_confidence_lost_by_hand_and_where_nothing_is_left():
     kept = torch.tensor([1.0, 0.25, 0.0])
     logits = torch.stack([kept, 1 - kept], 1).log().requires_grad_()
-    lost = lost_confidence(logits, torch.zeros(3, dtype=torch.int64))
+    truth = torch.zeros(3, dtype=torch.int64)
+    lost = generalized_cross_entropy(logits, truth, 0.5)
     assert lost.item() == pytest.approx((0 + 1 + 2) / 3)
     # where cross-entropy would be infinite, its slope is none
     far = torch.tensor([[-200.0, 200.0], [0.0, 0.0]], requires_grad=True)
-    lost_confidence(far, torch.tensor([0, 0])).backward()
+    generalized_cross_entropy(far, torch.tensor([0, 0]), 0.5).backward()
     assert not far.grad[0].any() and far.grad[1, 0] == pytest.approx(-(0.5**0.5) * 0.5 / 2)
 
 

@@ -93,7 +93,7 @@ def test_what_a_trained_method_sets_is_a_variant_a_recipes_field_or_taps(name, t
         settings = dict(settings)
         assert settings.pop("variant", "proposed") in tt.VARIANTS
         settings.pop("taps", None)
-        tt.Recipe(**settings)
+        tt.Recipe(**settings | {"loss": tt.LossWeights(**settings.get("loss", {}))})
 
 
 def test_every_compared_method_can_be_made(tiny):

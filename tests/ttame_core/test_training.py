@@ -266,7 +266,7 @@ def test_a_top_mask_is_the_map_that_is_evaluated_and_its_top_alone(tiny, noise):
     """At any v; what was left out gets a gradient where it is near the edge, and the rest none."""
     images, shape = noise.images[:4], (4, 4, 8, 8)
     logits = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    recipe = replace(RECIPE, mask="top", other_classes="in-batch")
+    recipe = replace(RECIPE, mask="top", other_classes="in-batch", loss=tt.LossWeights(q=0.5))
     draw = torch.Generator().manual_seed(1)
     row = training_step(tiny, lambda features, classes: logits, images, recipe, draw)
     row["total"].backward()

@@ -21,6 +21,9 @@ from ttame_core.classifiers import winograd
 
 FEW = 4
 """Channels of an image, or so: the gradient of a strided convolution is slow there."""
+TOKENS = 600
+"""So many are attended to in plain products, whose memory grows with their square: in bfloat16 the
+gradient of PyTorch's own kernel takes two to three times as long on a CPU."""
 
 
 def pack(model: nn.Module) -> None:
@@ -176,7 +179,11 @@ class PackedAttention(nn.MultiheadAttention):
             self._packed["in"] = linear(self.in_proj_weight, self.in_proj_bias)
             self._packed["out"] = linear(self.out_proj.weight, self.out_proj.bias)
         heads = self._packed["in"](query).unflatten(-1, (3, self.num_heads, -1))
-        attended = F.scaled_dot_product_attention(*heads.transpose(1, 3).unbind(2))
+        q, k, v = heads.transpose(1, 3).unbind(2)  # (B, heads, N, D / heads) each
+        if q.is_cpu and q.dtype == torch.bfloat16 and wants_gradient(q) and q.shape[2] <= TOKENS:
+            attended = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v
+        else:
+            attended = F.scaled_dot_product_attention(q, k, v)
         return self._packed["out"](attended.transpose(1, 2).flatten(2)), None
 
 

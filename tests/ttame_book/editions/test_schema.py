@@ -92,7 +92,11 @@ VALUES = [  # of the smoke edition: place, value, what the message says behind t
     ("train.loss", {"area": INF}, f"loss.area is inf; expected {FINITE}"),
     ("train.loss", {"variation": 1e12}, "expected at most 1000000"),
     ("train.loss", {"power": 0}, "loss.power is 0; expected more than 0"),
-    ("train.loss", {"lambda1": 1}, "'lambda1' is unknown, valid: area, ce, power, rise, variation"),
+    (
+        "train.loss",
+        {"lambda1": 1},
+        "'lambda1' is unknown, valid: area, ce, power, q, rise, variation",
+    ),
     ("trained", {"t-tam": {}}, "trained: 't-tam' is unknown; did you mean 't-tame'"),
     ("evaluate.methods", ["gradcam"], "'gradcam' is unknown; did you mean 'grad-cam'"),
     ("evaluate.methods", ["gradcam:HiResCAM"], "'gradcam:HiResCAM' is unknown; did you mean"),

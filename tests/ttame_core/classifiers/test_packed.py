@@ -132,6 +132,13 @@ def test_bfloat16_is_served():
     assert assert_the_same(nn.Linear(6, 6), 4, 6, dtype=torch.bfloat16, close=0.02)._packed
 
 
+@pytest.mark.parametrize("most", [6, 7], ids=["by PyTorch's kernel", "in plain products"])
+def test_attention_is_the_same_in_bfloat16(most, monkeypatch):
+    monkeypatch.setattr("ttame_core.classifiers.packed.TOKENS", most)
+    torch.manual_seed(0)
+    assert_the_same(SelfAttention(), 7, 12, dtype=torch.bfloat16, close=0.05)
+
+
 def test_what_changes_a_packed_output_in_place_does_not_hurt_the_gradient():
     torch.manual_seed(0)
     assert_the_same(nn.Sequential(nn.Linear(6, 6), nn.ReLU(inplace=True), nn.Linear(6, 6)), 6)
