@@ -90,11 +90,14 @@ class Configuration:
         source = f"config/{name}.yaml"
         config = read_yaml(root / source)
         validate(config, root, source)
-        if of := config.get("explainers"):
-            if of not in names or "explainers" in read_yaml(root / f"config/{of}.yaml"):
-                raise TTAMEError(f"{source}, explainers: {of} trains none; expected one that does")
-            own, theirs = config["backbones"], cls.read(of, root=root)
-            config["backbones"] = {name: theirs.entry(name) | own[name] for name in own}
+        for backbone, entry in config["backbones"].items():
+            if of := entry.get("explainers"):
+                theirs = read_yaml(root / f"config/{of}.yaml")["backbones"] if of in names else {}
+                if "explainers" in theirs.get(backbone, entry):
+                    raise TTAMEError(
+                        f"{source}, backbones.{backbone}.explainers: {of} trains none; expected one that does"
+                    )
+                config["backbones"][backbone] = cls.read(of, root=root).entry(backbone) | entry
         if config["edition"] != name:
             raise TTAMEError(
                 f"{source}, edition is {config['edition']!r}; expected the file's name, {name!r}"
@@ -155,13 +158,13 @@ class Configuration:
     @property
     def trained(self) -> list[str]:
         """Names of those of its backbones that explainers are trained for, not released ones."""
-        own = [] if "explainers" in self.config else self.backbones
-        return [name for name in own if "released" not in self.config["backbones"][name]]
+        others, own = {"released", "explainers"}, self.config["backbones"]
+        return [name for name in self.backbones if not {*own[name]} & others]
 
-    @property
-    def trainer(self) -> Self:
-        """The edition whose explainers it takes, where its file names one."""
-        return self.read(self.config["explainers"], results=str(self.home.parent), root=self.root)
+    def trainer(self, backbone: str) -> Self:
+        """Read the edition whose explainer a backbone has, where its entry names one."""
+        of = self.entry(backbone)["explainers"]
+        return self.read(of, results=str(self.home.parent), root=self.root)
 
     @property
     def studied(self) -> list[str]:

@@ -42,7 +42,8 @@ class Edition(Configuration):
         valid = [*own, *(of_imagenet() if photographs else [])]
         if backbone.removeprefix("timm/") not in valid:
             check_known(f"edition {self.name}: backbone", backbone, valid)
-        return {"data": photographs[0]}
+        first = next(iter(own.values()))  # whose edition trains these too, where it trains its own
+        return {"data": photographs[0]} | {k: first[k] for k in {"explainers"} & first.keys()}
 
     def backbone(self, name: str, taps: Any = None, masking: str | None = None) -> Backbone:
         """Load a backbone as the edition has it, on the accelerator if there is one.
@@ -224,9 +225,9 @@ class Edition(Configuration):
         ``progress`` is called with (steps done, steps in all) while training. A NotServedError is
         raised if the method, a key of `TRAINED`, cannot serve the backbone.
         """
-        if "explainers" in self.config:
-            return self.trainer.explainer(backbone, progress, method)
         entry = self.entry(backbone.name)
+        if "explainers" in entry:
+            return self.trainer(backbone.name).explainer(backbone, progress, method)
         if "released" in entry and method == "t-tame":
             return self.released(backbone.name).explainer(backbone, entry.get("weights", OWN))
         training = self.training(backbone, method=method)

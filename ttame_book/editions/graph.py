@@ -147,9 +147,8 @@ def step_key(edition: Configuration, step: Step, backbone: str) -> str:
         section, _, part = name.partition(".")
         found = edition.config.get(section)
         settings[name] = found.get(part) if part and found else found
-    if "explainers" in edition.config:
-        train = step_key(edition.trainer, STEPS[0], backbone)
-        settings["explainers"] = [edition.config["explainers"], train]
+    if "explainers" in entry:
+        settings["explainers"] = step_key(edition.trainer(backbone), STEPS[0], backbone)
     if not step.needs:  # it trains what is compared
         compared = edition.config["evaluate"]["methods"]
         settings["trained methods"] = [name for name in compared if name in TRAINED]

@@ -93,9 +93,9 @@ def validate(config: Any, root: Path, source: str) -> None:
     A TTAMEError names the place, the value and what was expected; for an unknown key the nearest.
     """
     check(config, root, source)
-    trained = [name for name, entry in config["backbones"].items() if "released" not in entry]
+    trained = [e for e in config["backbones"].values() if not {*e} & {"released", "explainers"}]
     lacking = [section for section in OF_TRAINING if section not in config]
-    if trained and lacking and "explainers" not in config:
+    if trained and lacking:
         raise TTAMEError(f"{source}, top level: {', '.join(lacking)} must be given")
     if not any(entry.get("scored", True) for entry in config["backbones"].values()):
         raise TTAMEError(f"{source}, backbones: none is scored; expected one, for the tables")

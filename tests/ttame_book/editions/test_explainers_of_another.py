@@ -18,9 +18,8 @@ OTHERS = {
     "edition": "others",
     "title": "Others",
     "seed": 5,
-    "explainers": "smoke",
     "data": {"others": {"kind": "digits", "val": 4, "test": 6}},
-    "backbones": {"demo_resnet": {"data": "others"}},
+    "backbones": {"demo_resnet": {"data": "others", "explainers": "smoke"}},
     "evaluate": {
         "methods": ["t-tame", "t-tame-matched", "random"],
         "percentages": [50],
@@ -60,7 +59,7 @@ def keys(project, notebooks=WITHOUT_TRAINING):
 
 def test_nothing_is_trained_and_classifiers_are_as_the_other_edition_has_them(project):
     edition = Configuration.read("others", root=project)
-    assert edition.entry("demo_resnet") == {"data": "others", "taps": "fine"}
+    assert edition.entry("demo_resnet") == OTHERS["backbones"]["demo_resnet"] | {"taps": "fine"}
     assert edition.trained == edition.studied == edition.converged == []
     assert steps_of(edition, "demo_resnet") == WITHOUT_TRAINING
     for step in (step for step in STEPS if step.notebook in WITHOUT_TRAINING):
@@ -86,6 +85,14 @@ def test_explainers_are_those_that_the_other_edition_trained(project):
     assert not list((project / "results" / "others").rglob("*.safetensors"))
 
 
+def test_a_classifier_beside_its_own_has_explainers_of_the_same_edition(project):
+    folder = {"kind": "folder", "root": "data/others", "val": 1, "test": 1}
+    change(project, "others", data=OTHERS["data"] | {"photographs": folder})
+    edition = tb.Edition.read("others", root=project)
+    assert edition.entry("resnet18") == {"data": "photographs", "explainers": "smoke"}
+    assert edition.trainer("resnet18").name == "smoke"
+
+
 def test_results_depend_on_how_the_other_edition_trains(project):
     first = keys(project)
     change(project, "smoke", sanity={"images": 2})
@@ -104,12 +111,14 @@ def test_results_depend_on_how_the_other_edition_trains(project):
         ("others", "explainers: others trains none; expected one that does"),
         ("more", "explainers: more trains none; expected one that does"),
         ("smok", "explainers: smok trains none; expected one that does"),
+        ("demo", "explainers: demo trains none; expected one that does"),
     ],
 )
 def test_the_other_edition_trains(other, told, project):
-    (project / "config" / "more.yaml").write_text(
-        yaml.safe_dump(OTHERS | {"edition": "more", "explainers": "others"})
-    )
-    change(project, "others", explainers=other)
+    entry = OTHERS["backbones"]["demo_resnet"]
+    more = {"edition": "more", "backbones": {"demo_resnet": entry | {"explainers": "others"}}}
+    (project / "config" / "more.yaml").write_text(yaml.safe_dump(OTHERS | more))
+    change(project, "demo", backbones={"demo_vit": {"data": "digits"}})
+    change(project, "others", backbones={"demo_resnet": entry | {"explainers": other}})
     with pytest.raises(tt.TTAMEError, match=told):
         Configuration.read("others", root=project)
