@@ -30,7 +30,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 14
-	@echo "  settings: EDITION=demo|smoke|imagenette|other-classes|more-photographs|amortised-rise|imagenet|released|rehearsal CORES=2 DATA=<image folder> RESULTS=results"
+	@echo "  settings: EDITION=demo|smoke|imagenette|other-classes|more-photographs|amortised-rise|longer|imagenet|released|rehearsal CORES=2 DATA=<image folder> RESULTS=results"
 
 setup: $(READY) ## make .venv with every dependency, as locked
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from chapters import plain, records, settings, table, with_half
+from chapters import plain, records, settings, steps_of, table, with_half
 from summaries import against_rise, backbones_of, with_rise
 
 from ttame_book.report.answers import against, counts, listed, rows_of
@@ -33,6 +33,7 @@ PARTS = {
 }
 """What a variant has that its row in the ablations lacks."""
 METHOD = "t-tame-top"
+LONGER = "longer"  # the edition that trains it for longer
 VARIANTS = ("t-tame-rise", "t-tame")  # shown beside it
 RIVALS = ("grad-cam", "attention-rollout")
 COLUMNS = {("ad", 50): "AD(50) ↓", ("ad", 15): "AD(15) ↓", ("mean lerf", 0): "LeRF ↑"}
@@ -43,6 +44,7 @@ EXPLORED = {
     ("ic", 50): "IC(50) ↑",
     ("ic", 15): "IC(15) ↑",
 }
+SHOWN = {**EXPLORED, ("mean lerf", 0): "LeRF ↑"}
 
 
 def saturation_table(folder: Path) -> str:
@@ -59,23 +61,28 @@ def rise_table(folder: Path) -> str:
     """Write how each T-TAME of each classifier compares with RISE in AD and IC."""
     rows = []
     for backbone in backbones_of(folder):
-        for method in OURS:
-            if len(found := with_rise(folder, backbone, method)):
-                told = (against_rise(folder, backbone, method, *column) for column in EXPLORED)
+        for method, edition in (*((method, "") for method in OURS), (METHOD, LONGER)):
+            if len(found := with_rise(folder, backbone, method, edition)):
+                told = (
+                    against_rise(folder, backbone, method, *column, edition) for column in EXPLORED
+                )
                 cells = [cell.partition(", n")[0] for cell in told]
-                names = [shown_name(backbone), shown_name(method)]
-                rows.append([*names, *cells, f"{found['n'].max()}"])
+                name = shown_name(method) + (", trained longer" if edition else "")
+                rows.append([shown_name(backbone), name, *cells, f"{found['n'].max()}"])
     return table(["classifier", "method", *EXPLORED.values(), "photographs"], rows)
 
 
 def rise_counts(folder: Path) -> str:
-    """Count how top masks compare with RISE in what `rise_table` shows, and say where worse."""
-    rows = [
-        rows_of(pairs, backbone, METHOD, *column)
-        for backbone in backbones_of(folder)
-        if len(pairs := with_rise(folder, backbone, METHOD))
-        for column in EXPLORED
-    ]
+    """Count how top masks compare with RISE in what `rise_table` shows, and say where worse.
+
+    They are those trained longer, where a classifier has such.
+    """
+    rows = []
+    for backbone in backbones_of(folder):
+        longer, own = (with_rise(folder, backbone, METHOD, edition) for edition in (LONGER, ""))
+        pairs = longer if len(longer) else own
+        if len(pairs):
+            rows += [rows_of(pairs, backbone, METHOD, *column) for column in EXPLORED]
     if not rows:
         return "not compared"
     found = pd.concat(rows)
@@ -86,15 +93,54 @@ def rise_counts(folder: Path) -> str:
     return counts(found) + (f" ({listed(behind)})" if behind else "")
 
 
+def longer_table(folder: Path, config: dict[str, Any]) -> str:
+    """Write AD, IC and LeRF of an edition's top masks and of those trained longer, side by side.
+
+    ``config`` is that of the edition that trains longer; the photographs are those of both.
+    """
+    ran = json.loads((folder / "summary" / "configuration.json").read_text())
+    rows = []
+    for backbone in backbones_of(folder):
+        places = {"short": folder / backbone, "long": folder.with_name(LONGER) / backbone}
+        if not (places["long"] / "scores.parquet").is_file():
+            continue
+        of_each = {name: scores_of(place) for name, place in places.items()}
+        both = [s[s["method"] == METHOD].assign(method=name) for name, s in of_each.items()]
+        scores = pd.concat(both)
+        seen = scores.groupby("image_id")["method"].transform("nunique")
+        scores = scores[seen == 2]
+        means = {(r["method"], r["measure"], r["v"]): r for r in records(means_table(scores))}
+        for name, config_of in (("short", ran), ("long", config)):
+            told = [with_half(means[name, *c]) if (name, *c) in means else "" for c in SHOWN]
+            rows.append([shown_name(backbone), f"{steps_of(config_of, backbone, METHOD):,}", *told])
+        found = [rows_of(paired_differences(scores, ["long"]), backbone, "long", *c) for c in SHOWN]
+        told = [against(row.iloc[0]).partition(", n")[0] if len(row) else "" for row in found]
+        rows.append([shown_name(backbone), "the longer", *told])
+    return table(["classifier", "steps", *SHOWN.values()], rows)
+
+
+def longer_facts(folder: Path) -> dict[str, str]:
+    """Say how top masks, trained longer, compare with RISE in AD(50), on each classifier."""
+    told = [
+        f"on {shown_name(backbone)} {found}"
+        for backbone in backbones_of(folder)
+        if (found := against_rise(folder, backbone, METHOD, edition=LONGER)) != "not compared"
+    ]
+    return {"against_rise": rise_counts(folder), "longer": "; ".join(told)}
+
+
 def classes_table(seen: Path, unseen: Path) -> str:
     """Write the means of classes left out, those of the others, and the outcomes for top masks.
 
-    ``seen`` and ``unseen`` are the results of the editions that have photographs of them.
+    ``seen`` and ``unseen`` are the results of the editions that have photographs of them; where a
+    classifier's top masks were trained longer, those of classes seen are of that edition.
     """
     rows = []
     for backbone in backbones_of(seen):
         left_out = scores_of(unseen / backbone)
-        means, others = (means_of(scores) for scores in (left_out, scores_of(seen / backbone)))
+        longer = seen.with_name(LONGER) / backbone
+        others = means_of(scores_of(longer if longer.is_dir() else seen / backbone))
+        means = means_of(left_out)
         for method in (METHOD, *VARIANTS, *RIVALS):
             if (method, "ad", 50) in means:
                 told = {key: with_half(row) for key, row in means.items() if key[0] == method}

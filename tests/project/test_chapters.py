@@ -154,8 +154,9 @@ def test_every_word_that_a_text_asks_for_is_made(edition):
         for file in pages.PROSE.glob("*.md")
         for name in file.read_text().split("{{")[1:]
     }
-    made = {"unseen", "parts", "against_rise"}  # by pages.main
+    made = {"unseen", "parts"}  # by pages.main
     made |= {*chapters.facts(edition), *pages.trials.explored_facts(edition)}
+    made |= {*pages.trials.longer_facts(edition)}
     assert asked and asked <= made
 
 
@@ -228,6 +229,22 @@ def test_t_tames_are_compared_with_rise_in_ad_and_ic(edition):
     told = ["T-TAME", "level: 0.5 ±18.0 points more", "40"]  # of the edition itself
     assert recipe[1:3] + recipe[-1:] == told
     assert trials.rise_counts(edition) == "1 better, 1 level, 1 worse (IC(50) on net)"
+    assert trials.longer_facts(edition)["longer"] == ""
+
+
+def test_top_masks_trained_longer_take_the_place_of_the_others_beside_rise(edition):
+    rise = pd.read_parquet(edition / "net" / "scores.parquet").query("method == 'rise'")
+    better = rise.assign(method="t-tame-top", value=rise["value"] - 5 - rise["value"] % 3)
+    place = edition.with_name("longer") / "net"
+    place.mkdir(parents=True)
+    better.to_parquet(place / "scores.parquet")
+    trials = pages.trials
+    *_, longer = rows_of(trials.rise_table(edition))
+    assert longer[:2] == ["net", "T-TAME, top masks, trained longer"] and longer[-1] == "40"
+    assert longer[2].startswith("better by ") and longer[3:-1] == ["not compared"] * 3
+    told = trials.longer_facts(edition)
+    assert told["against_rise"] == "1 better"
+    assert re.fullmatch(r"on net better by [\d.]+ ±[\d.]+ points, n = 40", told["longer"])
 
 
 def test_a_classifiers_page_has_each_method_once_and_controls_with_the_first(edition):

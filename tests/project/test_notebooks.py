@@ -40,7 +40,7 @@ def project(tmp_path_factory):
     shutil.rmtree(here, ignore_errors=True)
     here.symlink_to(compiled)
     (copy / "results").mkdir()
-    for name in ("imagenette", "other-classes", "more-photographs", "amortised-rise"):
+    for name in ("imagenette", "other-classes", "more-photographs", "amortised-rise", "longer"):
         (copy / "results" / name).symlink_to(ROOT / "results" / name)
     with forked_kernels(copy, tmp_path_factory.mktemp("kernels")) as kernels:
         snakemake(copy, **kernels)

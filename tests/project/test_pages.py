@@ -526,7 +526,7 @@ def test_the_book_has_every_page_that_ran_and_lists_each_once(project, monkeypat
     assert texts >= {"contents", "provenance", "explorer"}
     assert all((book / f"{text}.md").is_file() for text in texts)
     # included in others
-    fragments = {"answer", "against-rise", "lengths", "costs-shown", "saturation"}
+    fragments = {"answer", "against-rise", "longer", "lengths", "costs-shown", "saturation"}
     fragments |= {"classes", "explored"}
     assert {f.stem for f in book.glob("*.md")} <= {*texts, *fragments}  # no orphan: a warning
     assert "Smoke & mirrors" in {part["caption"] for part in toc["parts"]}

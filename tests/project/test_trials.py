@@ -66,6 +66,25 @@ def test_both_kinds_of_classes_have_means_and_those_left_out_outcomes(editions):
     ]
 
 
+def test_a_longer_training_stands_beside_the_edition_s_own_on_the_photographs_of_both(editions):
+    seen, _ = editions
+    own = pd.read_parquet(seen / "net" / "scores.parquet").query("method == 't-tame-top'")
+    more = own.iloc[:5].assign(image_id=[f"{i}.png" for i in range(5)], value=90)
+    less = own["value"] - (own["measure"] == "ad") * (own["v"] == 50) * (5 + own.index % 3)
+    place = seen.with_name("longer") / "net"
+    place.mkdir(parents=True)
+    pd.concat([own.assign(value=less), more]).to_parquet(place / "scores.parquet")
+    trained = [{"t-tame-top": {"steps": steps}} for steps in (312, 2496)]
+    ran, config = ({"backbones": {"net": {"trained": t}}, "train": {}} for t in trained)
+    (seen / "summary" / "configuration.json").write_text(json.dumps(ran))
+    _, _, short, long, apart = rows_of(pages.trials.longer_table(seen, config))
+    assert [short[1], long[1], apart[1]] == ["312", "2,496", "the longer"]
+    assert short[2].startswith("20.0 ±") and long[2].startswith("14.0 ±")
+    assert apart[2].startswith("better by 6.0 ±") and apart[3] == "level: 0.0 ±0.0 points apart"
+    *_, unseen = rows_of(pages.trials.classes_table(*editions))[:3]
+    assert "(22." in unseen[2]  # in brackets the longer training's, of all its photographs
+
+
 def test_the_paragraph_says_of_classes_left_out_what_the_committed_scores_do():
     text = pages.trials.classes_table(pages.COMMITTED, pages.OTHERS)
     told = {(row[0], row[1]): row[-1] for row in rows_of(text)[2:] if row[-1]}
