@@ -107,6 +107,7 @@ def longer_table(folder: Path, config: dict[str, Any]) -> str:
         of_each = {name: scores_of(place) for name, place in places.items()}
         both = [s[s["method"] == METHOD].assign(method=name) for name, s in of_each.items()]
         scores = pd.concat(both)
+        scores = scores[[c in SHOWN for c in zip(scores["measure"], scores["v"], strict=True)]]
         seen = scores.groupby("image_id")["method"].transform("nunique")
         scores = scores[seen == 2]
         means = {(r["method"], r["measure"], r["v"]): r for r in records(means_table(scores))}
