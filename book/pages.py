@@ -30,7 +30,6 @@ NOTEBOOKS = PROSE.parent / "notebooks"
 COMMITTED = PROSE.parent / "results" / "imagenette"
 OTHERS = COMMITTED.with_name("other-classes")
 EXPLORED = COMMITTED.with_name("amortised-rise")
-CONFIGURED = PROSE.parent / "config" / f"{trials.LONGER}.yaml"
 SUMMARY = "imagenette-summary"  # its summary in the book
 RATES = PROSE.parent / "benchmarks" / "results"
 MOST_ROWS = 20  # of a table that is read on a page: longer ones are looked up in
@@ -195,7 +194,7 @@ def write_photographs(results: Path, book: Path) -> list[str]:
         ("costs-shown", chapters.costs_table(COMMITTED)),
         ("saturation", trials.saturation_table(COMMITTED)),
         ("classes", trials.classes_table(COMMITTED, OTHERS)),
-        ("longer", trials.longer_table(COMMITTED, yaml.safe_load(CONFIGURED.read_text()))),
+        ("longer", trials.longer_table(COMMITTED)),
         ("against-rise", trials.rise_table(COMMITTED)),
         ("explored", trials.explored_table(EXPLORED)),
     ):

@@ -9,6 +9,9 @@ from ttame_book.report.answers import against, rows_of
 from ttame_book.report.intervals import paired_differences
 from ttame_core.metrics.measures import MASKING
 
+LONGER = "longer"
+"""The edition that trains top masks for longer, of some classifiers."""
+
 
 @cache
 def read_scores(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from chapters import plain, records, settings, steps_of, table, with_half
-from summaries import against_rise, backbones_of, with_rise
+from chapters import plain, records, settings, table, with_half
+from summaries import LONGER, against_rise, backbones_of, with_rise
 
 from ttame_book.report.answers import against, counts, listed, rows_of
 from ttame_book.report.intervals import averages, means_table, paired_differences
@@ -33,18 +33,17 @@ PARTS = {
 }
 """What a variant has that its row in the ablations lacks."""
 METHOD = "t-tame-top"
-LONGER = "longer"  # the edition that trains it for longer
 VARIANTS = ("t-tame-rise", "t-tame")  # shown beside it
 RIVALS = ("grad-cam", "attention-rollout")
 COLUMNS = {("ad", 50): "AD(50) ↓", ("ad", 15): "AD(15) ↓", ("mean lerf", 0): "LeRF ↑"}
 AMORTISED = "t-tame-rise"
+ROAD = {"mean morf": "MoRF", "mean lerf": "LeRF"}
 EXPLORED = {
     ("ad", 50): "AD(50) ↓",
     ("ad", 15): "AD(15) ↓",
     ("ic", 50): "IC(50) ↑",
     ("ic", 15): "IC(15) ↑",
 }
-SHOWN = {**EXPLORED, ("mean lerf", 0): "LeRF ↑"}
 
 
 def saturation_table(folder: Path) -> str:
@@ -93,41 +92,66 @@ def rise_counts(folder: Path) -> str:
     return counts(found) + (f" ({listed(behind)})" if behind else "")
 
 
-def longer_table(folder: Path, config: dict[str, Any]) -> str:
-    """Write AD, IC and LeRF of an edition's top masks and of those trained longer, side by side.
+def longer_table(folder: Path) -> str:
+    """Write AD and IC of an edition's top masks and of those trained longer, side by side.
 
-    ``config`` is that of the edition that trains longer; the photographs are those of both.
+    The photographs are those that both explain; the tests are corrected for a classifier's row.
     """
-    ran = json.loads((folder / "summary" / "configuration.json").read_text())
     rows = []
-    for backbone in backbones_of(folder):
-        places = {"short": folder / backbone, "long": folder.with_name(LONGER) / backbone}
-        if not (places["long"] / "scores.parquet").is_file():
-            continue
-        of_each = {name: scores_of(place) for name, place in places.items()}
-        both = [s[s["method"] == METHOD].assign(method=name) for name, s in of_each.items()]
-        scores = pd.concat(both)
-        scores = scores[[c in SHOWN for c in zip(scores["measure"], scores["v"], strict=True)]]
-        seen = scores.groupby("image_id")["method"].transform("nunique")
-        scores = scores[seen == 2]
+    for backbone, scores in longer_scores(folder).items():
         means = {(r["method"], r["measure"], r["v"]): r for r in records(means_table(scores))}
-        for name, config_of in (("short", ran), ("long", config)):
-            told = [with_half(means[name, *c]) if (name, *c) in means else "" for c in SHOWN]
-            rows.append([shown_name(backbone), f"{steps_of(config_of, backbone, METHOD):,}", *told])
-        found = [rows_of(paired_differences(scores, ["long"]), backbone, "long", *c) for c in SHOWN]
-        told = [against(row.iloc[0]).partition(", n")[0] if len(row) else "" for row in found]
-        rows.append([shown_name(backbone), "the longer", *told])
-    return table(["classifier", "steps", *SHOWN.values()], rows)
+        for name, place in (("short", folder), ("long", folder.with_name(LONGER))):
+            told = [with_half(means[name, *column]) for column in EXPLORED]
+            steps = len(pd.read_csv(place / backbone / f"training-{METHOD}.csv"))
+            rows.append([shown_name(backbone), f"{steps:,}", *told, ""])
+        pairs = paired_differences(scores, ["long"])
+        found = [rows_of(pairs, backbone, "long", *column).iloc[0] for column in EXPLORED]
+        told = [against(row).partition(", n")[0] for row in found]
+        rows.append([shown_name(backbone), "difference", *told, f"{found[0]['n']}"])
+    return table(["classifier", "steps", *EXPLORED.values(), "photographs"], rows)
+
+
+def longer_scores(folder: Path) -> dict[str, pd.DataFrame]:
+    """Read what `longer_table` compares, by classifier: AD and IC of "short" and of "long"."""
+    found = {}
+    for backbone in backbones_of(folder):
+        places = (folder / backbone, folder.with_name(LONGER) / backbone)
+        if all((place / "scores.parquet").is_file() for place in places):
+            both = (scores_of(place) for place in places)
+            scores = pd.concat(
+                s[s["method"] == METHOD].assign(method=name)
+                for s, name in zip(both, ("short", "long"), strict=True)
+            )
+            scores = scores[
+                [c in EXPLORED for c in zip(scores["measure"], scores["v"], strict=True)]
+            ]
+            of_both = scores.groupby("image_id")["method"].transform("nunique") == 2
+            found[backbone] = scores[of_both]
+    return found
 
 
 def longer_facts(folder: Path) -> dict[str, str]:
-    """Say how top masks, trained longer, compare with RISE in AD(50), on each classifier."""
-    told = [
-        f"on {shown_name(backbone)} {found}"
-        for backbone in backbones_of(folder)
-        if (found := against_rise(folder, backbone, METHOD, edition=LONGER)) != "not compared"
-    ]
-    return {"against_rise": rise_counts(folder), "longer": "; ".join(told)}
+    """Say what top masks gain by a longer training, and how they then stand."""
+    gain, beside, road = [], [], []
+    for backbone, scores in longer_scores(folder).items():
+        on = f"on {shown_name(backbone)}"
+        pairs = paired_differences(scores, ["long"])
+        gain.append(f"{on} {against(rows_of(pairs, backbone, 'long', 'ad', 50).iloc[0])}")
+        long, short = (against_rise(folder, backbone, METHOD, edition=e) for e in (LONGER, ""))
+        beside.append(f"{on} {long} (the shorter: {short.partition(', n')[0]})")
+        place = folder.with_name(LONGER) / backbone
+        if (place / "road.parquet").is_file():
+            pairs = paired_differences(averages(pd.read_parquet(place / "road.parquet")), [METHOD])
+            for measure in ROAD:
+                rows = rows_of(pairs, backbone, METHOD, measure, 0)
+                row = rows[rows["rival"] == RIVALS[0]].iloc[0]
+                road.append(f"{ROAD[measure]} {on} {against(row)}")
+    return {
+        "against_rise": rise_counts(folder),
+        "longer_gain": "; ".join(gain),
+        "longer_rise": "; ".join(beside),
+        "longer_road": "; ".join(road),
+    }
 
 
 def classes_table(seen: Path, unseen: Path) -> str:
@@ -140,7 +164,9 @@ def classes_table(seen: Path, unseen: Path) -> str:
     for backbone in backbones_of(seen):
         left_out = scores_of(unseen / backbone)
         longer = seen.with_name(LONGER) / backbone
-        others = means_of(scores_of(longer if longer.is_dir() else seen / backbone))
+        others = means_of(
+            scores_of(longer if (longer / "scores.parquet").is_file() else seen / backbone)
+        )
         means = means_of(left_out)
         for method in (METHOD, *VARIANTS, *RIVALS):
             if (method, "ad", 50) in means:
@@ -201,8 +227,8 @@ def sentence(unseen: Path) -> str:
         for m in found
     ]
     return (
-        f"On {most:,} photographs of classes left out of training, top masks, the recipe of the "
-        "explainers that ship, against Grad-CAM and attention rollout, counted by classifier and rival "
+        f"On {most:,} photographs of classes left out of training, the top masks that "
+        "ship, against Grad-CAM and attention rollout, counted by classifier and rival "
         f"where both were run: {'; '.join(told)}."
     )
 

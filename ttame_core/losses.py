@@ -61,7 +61,7 @@ def released_variation_loss(maps: Tensor) -> Tensor:
 def ttame_loss(
     masked_logits: Tensor, truth: Tensor, maps: Tensor, weights: LossWeights | None = None
 ) -> LossTerms:
-    """Compute the loss of Eq. 17: ``l1 * ce + l2 * (area + l3 * variation)``.
+    """Compute the loss of Eq. 17: ``l1 * ce + l2 * (area + l3 * variation)``; ce see ``q``.
 
     Parameters
     ----------

@@ -195,7 +195,6 @@ def test_the_readme_answers_as_the_books_first_page_does():
     readme = " ".join((ROOT / "README.md").read_text().split())
     table = pages.chapters.answer_table(pages.COMMITTED)
     assert " ".join(table.split()) in readme
-    assert f"AD(50), {pages.trials.longer_facts(pages.COMMITTED)['longer']}." in readme
     ends = [f"{told[key]} {key.replace('_', ' ')}" for key in ("confirmed", "not_confirmed")]
     assert f"of {told['claims']} claims {', '.join(ends)}, {told['undecided']} undecided" in readme
     assert f"to {told['steps']} steps" in readme

@@ -69,18 +69,29 @@ def test_both_kinds_of_classes_have_means_and_those_left_out_outcomes(editions):
 def test_a_longer_training_stands_beside_the_edition_s_own_on_the_photographs_of_both(editions):
     seen, _ = editions
     own = pd.read_parquet(seen / "net" / "scores.parquet").query("method == 't-tame-top'")
+    own = own[own["measure"] != "invalid"]
+    own = pd.concat([own, *(own.assign(measure="ic"),)])
+    own.to_parquet(seen / "net" / "scores.parquet")
     more = own.iloc[:5].assign(image_id=[f"{i}.png" for i in range(5)], value=90)
     less = own["value"] - (own["measure"] == "ad") * (own["v"] == 50) * (5 + own.index % 3)
     place = seen.with_name("longer") / "net"
     place.mkdir(parents=True)
     pd.concat([own.assign(value=less), more]).to_parquet(place / "scores.parquet")
-    trained = [{"t-tame-top": {"steps": steps}} for steps in (312, 2496)]
-    ran, config = ({"backbones": {"net": {"trained": t}}, "train": {}} for t in trained)
-    (seen / "summary" / "configuration.json").write_text(json.dumps(ran))
-    _, _, short, long, apart = rows_of(pages.trials.longer_table(seen, config))
-    assert [short[1], long[1], apart[1]] == ["312", "2,496", "the longer"]
-    assert short[2].startswith("20.0 ±") and long[2].startswith("14.0 ±")
+    for folder, steps in ((seen / "net", 312), (place, 2496)):
+        file = folder / "training-t-tame-top.csv"
+        pd.DataFrame({"step": range(steps)}).to_csv(file, index=False)
+    _, _, short, long, apart = rows_of(pages.trials.longer_table(seen))
+    assert [short[1], long[1], apart[1]] == ["312", "2,496", "difference"]
+    assert short[2].startswith("20.0 ±") and long[2].startswith("14.0 ±") and apart[-1] == "40"
     assert apart[2].startswith("better by 6.0 ±") and apart[3] == "level: 0.0 ±0.0 points apart"
+    road = pd.read_parquet(editions[1] / "net" / "road.parquet")
+    falls = road.assign(measure="morf")
+    pd.concat([road, falls]).to_parquet(place / "road.parquet")
+    told = pages.trials.longer_facts(seen)
+    assert re.fullmatch(r"on net better by 6.0 ±[\d.]+ points, n = 40", told["longer_gain"])
+    assert told["longer_rise"] == "on net not compared (the shorter: not compared)"
+    found = r"MoRF on net better by [\d.]+ ±[\d.]+ points, n = 40; LeRF on net worse by .*"
+    assert re.fullmatch(found, told["longer_road"])
     *_, unseen = rows_of(pages.trials.classes_table(*editions))[:3]
     assert "(22." in unseen[2]  # in brackets the longer training's, of all its photographs
 

@@ -75,6 +75,11 @@ def test_the_confidence_lost_by_hand_and_where_nothing_is_left():
     truth = torch.zeros(3, dtype=torch.int64)
     lost = generalized_cross_entropy(logits, truth, 0.5)
     assert lost.item() == pytest.approx((0 + 1 + 2) / 3)
+    lost = generalized_cross_entropy(logits, truth, 1.0)
+    assert lost.item() == pytest.approx((0 + 0.75 + 1) / 3)
+    some = torch.randn(8, 5, generator=torch.Generator().manual_seed(0)).double()
+    ends = [generalized_cross_entropy(some, torch.arange(8) % 5, q) for q in (1e-7, 0)]
+    torch.testing.assert_close(*ends, rtol=1e-6, atol=0)  # the cross-entropy is its limit
     # where cross-entropy would be infinite, its slope is none
     far = torch.tensor([[-200.0, 200.0], [0.0, 0.0]], requires_grad=True)
     generalized_cross_entropy(far, torch.tensor([0, 0]), 0.5).backward()

@@ -93,11 +93,10 @@ class Configuration:
         for backbone, entry in config["backbones"].items():
             if of := entry.get("explainers"):
                 theirs = read_yaml(root / f"config/{of}.yaml")["backbones"] if of in names else {}
-                if "explainers" in theirs.get(backbone, entry):
-                    raise TTAMEError(
-                        f"{source}, backbones.{backbone}.explainers: {of} trains none; expected one that does"
-                    )
-                config["backbones"][backbone] = cls.read(of, root=root).entry(backbone) | entry
+                if {"explainers", "released"} & {*theirs.get(backbone, entry)}:
+                    told = f"{of} trains none of {backbone}; expected an edition that does"
+                    raise TTAMEError(f"{source}, backbones.{backbone}.explainers: {told}")
+                config["backbones"][backbone] = theirs[backbone] | entry
         if config["edition"] != name:
             raise TTAMEError(
                 f"{source}, edition is {config['edition']!r}; expected the file's name, {name!r}"

@@ -42,7 +42,7 @@ class Edition(Configuration):
         valid = [*own, *(of_imagenet() if photographs else [])]
         if backbone.removeprefix("timm/") not in valid:
             check_known(f"edition {self.name}: backbone", backbone, valid)
-        first = next(iter(own.values()))  # whose edition trains these too, where it trains its own
+        first = next(iter(own.values()))  # a further classifier's explainers are of its edition
         return {"data": photographs[0]} | {k: first[k] for k in {"explainers"} & first.keys()}
 
     def backbone(self, name: str, taps: Any = None, masking: str | None = None) -> Backbone:

@@ -219,7 +219,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
     """
     window = max(1, len(history) // 25)
     smooth = history.set_index("step").rolling(window, min_periods=1).mean()
-    terms = {"total": "loss", "ce": "cross-entropy", "area": "area", "variation": "variation"}
+    terms = {"total": "loss", "ce": "classification", "area": "area", "variation": "variation"}
     terms |= {"variance": "the loss of constant maps"}  # of amortised RISE
     maps = {
         "truth_mean": "predicted class, mean",

@@ -22,8 +22,8 @@ from ttame_core.classifiers import winograd
 FEW = 4
 """Channels of an image, or so: the gradient of a strided convolution is slow there."""
 TOKENS = 600
-"""So many are attended to in plain products, whose memory grows with their square: in bfloat16 the
-gradient of PyTorch's own kernel takes two to three times as long on a CPU."""
+"""So many are attended to in plain products, whose memory grows with their square: in bfloat16
+PyTorch's own kernel takes twice as long there and back on a CPU."""
 
 
 def pack(model: nn.Module) -> None:

@@ -108,10 +108,10 @@ def test_results_depend_on_how_the_other_edition_trains(project):
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        ("others", "explainers: others trains none; expected one that does"),
-        ("more", "explainers: more trains none; expected one that does"),
-        ("smok", "explainers: smok trains none; expected one that does"),
-        ("demo", "explainers: demo trains none; expected one that does"),
+        ("others", "explainers: others trains none of demo_resnet; expected an edition"),
+        ("more", "explainers: more trains none of demo_resnet; expected an edition"),
+        ("smok", "explainers: smok trains none of demo_resnet; expected an edition"),
+        ("demo", "explainers: demo trains none of demo_resnet; expected an edition"),
     ],
 )
 def test_the_other_edition_trains(other, told, project):
