@@ -51,7 +51,8 @@ COMMITTED = [
     str(file)
     for kind in ("imagenette/summary/[!.]*", "imagenette/*/training.csv", "*/*/*.parquet")
     for file in sorted(Path("results").glob(kind))
-    if file.parts[1] in ("imagenette", "other-classes", "more-photographs", "amortised-rise", "longer")
+    if file.parts[1]
+    in ("imagenette", "other-classes", "more-photographs", "amortised-rise", "longer")
 ]
 PLACE = given_to_papermill(edition=EDITION.name, results=config.get("results", "results"))
 COMMON = f"{PLACE} {given_to_papermill(**SETTINGS)}"
