@@ -85,6 +85,21 @@ def test_explainers_are_those_that_the_other_edition_trained(project):
     assert not list((project / "results" / "others").rglob("*.safetensors"))
 
 
+def test_two_editions_may_have_explainers_of_each_other(project):
+    smoke = yaml.safe_load((project / "config" / "smoke.yaml").read_text())
+    trains = {section: smoke[section] for section in ("train", "ablate", "tune")}
+    theirs, own = ({"data": d} for d in ("digits", "others"))
+    ours = OTHERS["backbones"] | {"demo_vit": own}
+    change(project, "others", backbones=ours, **trains)
+    change(
+        project,
+        "smoke",
+        backbones=smoke["backbones"] | {"demo_vit": theirs | {"explainers": "others"}},
+    )
+    for edition, trained in (("others", "demo_vit"), ("smoke", "demo_resnet")):
+        assert Configuration.read(edition, root=project).trained == [trained]
+
+
 def test_a_classifier_beside_its_own_has_explainers_of_the_same_edition(project):
     folder = {"kind": "folder", "root": "data/others", "val": 1, "test": 1}
     change(project, "others", data=OTHERS["data"] | {"photographs": folder})
