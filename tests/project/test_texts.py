@@ -100,7 +100,7 @@ def test_what_a_killed_run_left_is_in_no_book(tmp_path, monkeypatch):
     written |= {"facts": lambda _: {}, "settings": lambda _: {}, "backbones_of": lambda _: []}
     monkeypatch.setattr(pages, "chapters", SimpleNamespace(**written))
     told = {name: lambda *_: "" for name in vars(pages.trials) if not name.startswith("_")}
-    told |= {"explored_facts": lambda _: {}}
+    told |= dict.fromkeys(("longer_facts", "explored_facts"), lambda _: {})
     monkeypatch.setattr(pages, "trials", SimpleNamespace(**told))
     drawn = dict.fromkeys(("write_figures", "write_maps", "write_drawing"), print)
     drawn = SimpleNamespace(**drawn, FIGURES="figures")
