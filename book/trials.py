@@ -132,13 +132,11 @@ def longer_scores(folder: Path) -> dict[str, pd.DataFrame]:
 
 def longer_facts(folder: Path) -> dict[str, str]:
     """Say what top masks gain by a longer training, and how they then stand."""
-    gain, beside, road = [], [], []
+    gain, road = [], []
     for backbone, scores in longer_scores(folder).items():
         on = f"on {shown_name(backbone)}"
         pairs = paired_differences(scores, ["long"])
         gain.append(f"{on} {against(rows_of(pairs, backbone, 'long', 'ad', 50).iloc[0])}")
-        long, short = (against_rise(folder, backbone, METHOD, edition=e) for e in (LONGER, ""))
-        beside.append(f"{on} {long} (the shorter: {short.partition(', n')[0]})")
         place = folder.with_name(LONGER) / backbone
         if (place / "road.parquet").is_file():
             pairs = paired_differences(averages(pd.read_parquet(place / "road.parquet")), [METHOD])
@@ -149,7 +147,6 @@ def longer_facts(folder: Path) -> dict[str, str]:
     return {
         "against_rise": rise_counts(folder),
         "longer_gain": "; ".join(gain),
-        "longer_rise": "; ".join(beside),
         "longer_road": "; ".join(road),
     }
 
