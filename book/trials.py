@@ -1,6 +1,7 @@
 """Tables of the appendix on trials: how trainings end, and classes that were left out of them."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,7 @@ def longer_table(folder: Path) -> str:
     return table(["classifier", "steps", *EXPLORED.values(), "photographs"], rows)
 
 
+@cache
 def longer_scores(folder: Path) -> dict[str, pd.DataFrame]:
     """Read what `longer_table` compares, by classifier: AD and IC of "short" and of "long"."""
     found = {}

@@ -70,7 +70,7 @@ def test_a_longer_training_stands_beside_the_edition_s_own_on_the_photographs_of
     seen, _ = editions
     own = pd.read_parquet(seen / "net" / "scores.parquet").query("method == 't-tame-top'")
     own = own[own["measure"] != "invalid"]
-    own = pd.concat([own, *(own.assign(measure="ic"),)])
+    own = pd.concat([own, own.assign(measure="ic")])
     own.to_parquet(seen / "net" / "scores.parquet")
     more = own.iloc[:5].assign(image_id=[f"{i}.png" for i in range(5)], value=90)
     less = own["value"] - (own["measure"] == "ad") * (own["v"] == 50) * (5 + own.index % 3)

@@ -180,7 +180,8 @@ class Edition(Configuration):
             raise NotServedError(f"{name_of} works on tokens, {method} is for CNNs")
         apart = trained.settings | ((trained.on_tokens or {}) if backbone.tokens else {})
         for settings in (self.config, self.entry(name_of)):
-            apart |= settings.get("trained", {}).get(method, {})
+            given = settings.get("trained", {}).get(method, {})
+            apart |= given | {"loss": apart.get("loss", {}) | given.get("loss", {})}
         of_method = apart.pop("variant", self.variant(name_of))
         if taps := apart.pop("taps", None):
             backbone = backbone.with_taps(taps)

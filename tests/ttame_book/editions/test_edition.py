@@ -22,6 +22,17 @@ def test_a_backbones_own_settings_win_over_the_editions():
     assert own.loss == tt.LossWeights()
 
 
+def test_a_weight_that_is_given_leaves_a_methods_other_weights_as_they_are(tmp_path):
+    edition = read(tmp_path)
+    model = edition.backbone("demo_vit")
+    own = edition.training(model, method="t-tame-top").recipe.loss
+    assert own.q == 0.5
+    edition.config["trained"] = {"t-tame-top": {"loss": {"ce": 2.5}}}
+    edition.config["backbones"]["demo_vit"]["trained"] = {"t-tame-top": {"loss": {"area": 3.0}}}
+    given = edition.training(model, method="t-tame-top").recipe.loss
+    assert (given.q, given.ce, given.area, given.power) == (0.5, 2.5, 3.0, own.power)
+
+
 def test_given_settings_win_over_both(tmp_path):
     edition = tb.Edition.read("demo", {"max_lr": 0.5, "seed": 7}, root=ROOT)
     assert {edition.recipe(b).max_lr for b in edition.backbones} == {0.5}
